@@ -1,0 +1,2 @@
+//! The state machine: an ordered map with exactly-once sessions.
+pub mod command;

@@ -1,0 +1,2 @@
+//! The `quince` program.
+fn main() {}

@@ -1,0 +1,3 @@
+//! Multi-Paxos over opaque values.
+pub mod record;
+pub mod types;

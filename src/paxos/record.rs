@@ -1,0 +1,32 @@
+//! What a node must remember over a restart, one kind a line in its log.
+
+use super::types::{Ballot, Slot, Value};
+
+/// One remembered fact. A node's memory is the fold of its records in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// `start 5`: this is the node's fifth start. Ids made in an earlier start are void.
+    Start(u64),
+    /// `ballot b3.2`: this node is about to prepare this ballot of its own, and never will again.
+    Ballot(Ballot),
+    /// `promise b3.2`: the acceptor promised to take part in no lower ballot.
+    Promise(Ballot),
+    /// `accept b3.2 s17 VALUE`: the acceptor accepted, and with it promised, this ballot.
+    Accept(Ballot, Slot, Value),
+    /// `decided b3.2 s17`: every slot up to this one is decided; one that was accepted under this
+    /// very ballot is decided with that value.
+    Decided(Ballot, Slot),
+    /// `learn s17 VALUE`: the slot is decided with this value, as a peer told.
+    Learn(Slot, Value),
+}
+
+impl Record {
+    /// Whether a vote may rest on this record, so that it must be synced before the vote leaves.
+    /// The others save a restart some questions to its peers; losing them loses nothing.
+    pub fn binds(&self) -> bool {
+        match self {
+            Self::Start(_) | Self::Ballot(_) | Self::Promise(_) | Self::Accept(..) => true,
+            Self::Decided(..) | Self::Learn(..) => false,
+        }
+    }
+}
