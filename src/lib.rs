@@ -1,4 +1,6 @@
 //! Quince: a replicated key-value store that you can talk to by hand.
 pub mod kv;
+pub mod outbox;
 pub mod paxos;
+pub mod replica;
 pub mod text;
