@@ -208,9 +208,15 @@ mod tests {
     use super::super::command::Bytes;
     use super::*;
 
+    fn open(sessions: &mut Sessions, count: usize) {
+        for _ in 0..count {
+            sessions.open();
+        }
+    }
+
     fn opened(count: usize) -> Sessions {
         let mut sessions = Sessions::default();
-        (0..count).for_each(|_| drop(sessions.open()));
+        open(&mut sessions, count);
         sessions
     }
 
@@ -267,7 +273,7 @@ mod tests {
         }
         sessions.once(SessionId(2), 7, never);
         sessions.once(SessionId(3), 1, never);
-        (0..SESSIONS_MAX - 3).for_each(|_| drop(sessions.open()));
+        open(&mut sessions, SESSIONS_MAX - 3);
         assert_eq!(sessions.len(), SESSIONS_MAX);
         assert_eq!(sessions.once(SessionId(4), 1, never), Outcome::NoSession);
         sessions.open();
