@@ -176,8 +176,8 @@ fn origins_count_apart() {
     assert_eq!(store.counter(3), Counter { start: 0, next: 1 });
 }
 
-/// One counter per origin: what an origin handed on before it stopped is void once the log shows its
-/// next start.
+/// One counter per origin: what an origin handed on before it stopped is void once the log shows
+/// its next start.
 #[test]
 fn a_newer_start_makes_older_ones_void() {
     let mut store = Store::new();

@@ -412,10 +412,11 @@ fn parse_seq(token: &[u8]) -> Result<u64, RequestError> {
 }
 
 /// Appends the line of `request`, with its LF: the one line among those that read back as this
-/// request which has all spaces single, verbs in capitals and tokens quoted only where they must be.
+/// request which has all spaces single, verbs in capitals and tokens quoted only where they must
+/// be.
 ///
-/// A `CAS` of two values of nearly the longest size can give a line beyond [`LINE_BYTES_MAX`], which a
-/// server refuses.
+/// A `CAS` of two values of nearly the longest size can give a line beyond [`LINE_BYTES_MAX`],
+/// which a server refuses.
 pub fn write_request(out: &mut Vec<u8>, request: &Request) {
     match request {
         Request::Write(Command::Write(write)) => write_change(out, write),
