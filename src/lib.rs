@@ -4,3 +4,4 @@ pub mod outbox;
 pub mod paxos;
 pub mod replica;
 pub mod text;
+pub mod wire;
