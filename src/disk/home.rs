@@ -312,3 +312,217 @@ fn check<D: Dir>(dir: &D, shown: &str, wanted: &Identity) -> Result<(), HomeErro
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::mem::MemDir;
+    use super::*;
+    use crate::paxos::record::Record;
+    use std::fs;
+    use std::path::Path;
+
+    fn node(number: u8) -> NodeId {
+        NodeId::new(number).unwrap()
+    }
+
+    fn identity(cluster: &str, id: u8, members: &[u8]) -> Identity {
+        Identity {
+            cluster: cluster.into(),
+            id: node(id),
+            members: members.iter().map(|&n| node(n)).collect(),
+        }
+    }
+
+    fn two() -> Identity {
+        identity("fruit", 2, &[1, 2, 3])
+    }
+
+    /// The refusal, with the path of the directory replaced by `data/2`.
+    fn refusal(path: &Path, identity: Identity) -> String {
+        let error = Home::open(path, identity).unwrap_err().to_string();
+        error.replace(&path.display().to_string(), "data/2")
+    }
+
+    #[test]
+    fn a_new_home_has_an_identity_and_an_empty_log() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("data/2");
+        for _ in 0..2 {
+            let home = Home::open(&path, two()).unwrap();
+            assert_eq!(home.identity(), &two());
+            assert_eq!(
+                home.dir().list().unwrap(),
+                ["identity", "lock", "log-00000001"]
+            );
+            let (_, recovery) = Log::open(home.dir().clone(), Options::default()).unwrap();
+            assert_eq!(recovery.records, []);
+        }
+        assert_eq!(
+            fs::read_to_string(path.join("identity")).unwrap(),
+            "quince 1\ncluster fruit\nid n2\nmembers n1 n2 n3\n"
+        );
+    }
+
+    #[test]
+    fn a_cluster_may_have_any_name_and_its_members_any_order() {
+        for name in ["a b", "", "\"", "Öl & \\n", "x\ny"] {
+            let temp = tempfile::tempdir().unwrap();
+            for members in [&[1, 2, 3][..], &[3, 2, 1], &[2, 2, 1, 3]] {
+                let home = Home::open(temp.path(), identity(name, 2, members)).unwrap();
+                assert_eq!(home.identity(), &identity(name, 2, &[1, 2, 3]));
+            }
+        }
+    }
+
+    /// P43.
+    #[test]
+    fn a_home_in_use_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::open(temp.path(), two()).unwrap();
+        assert_eq!(
+            refusal(temp.path(), two()),
+            "cannot lock data/2: is server 2 already running?"
+        );
+        drop(home);
+        Home::open(temp.path(), two()).unwrap();
+    }
+
+    /// P43.
+    #[test]
+    fn the_home_of_another_server_cluster_or_member_set_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        Home::open(temp.path(), two()).unwrap();
+        for other in [
+            identity("fruit", 1, &[1, 2, 3]),
+            identity("fruits", 2, &[1, 2, 3]),
+            identity("fruit", 2, &[1, 2, 3, 4, 5]),
+        ] {
+            assert_eq!(
+                refusal(temp.path(), other.clone()),
+                format!(
+                    "data/2 belongs to n2 of cluster \"fruit\" with n1 n2 n3; expected {other}: give \
+                     each server a directory of its own"
+                )
+            );
+        }
+        assert_eq!(
+            refusal(temp.path(), identity("fruit", 4, &[1, 2, 3])),
+            "n4 of cluster \"fruit\" with n1 n2 n3 does not list itself: expected n4 among the members"
+        );
+    }
+
+    #[test]
+    fn a_directory_of_something_else_is_refused_and_not_touched() {
+        for names in [&["notes.txt"][..], &["lock", "src"], &["log-00000002"]] {
+            let temp = tempfile::tempdir().unwrap();
+            for name in names {
+                fs::write(temp.path().join(name), "mine").unwrap();
+            }
+            let other = names.last().unwrap();
+            assert_eq!(
+                refusal(temp.path(), two()),
+                format!(
+                    "data/2 is not a data directory of quince: it has \"{other}\" but no identity; \
+                     expected an empty or a new directory"
+                )
+            );
+            assert_eq!(FsDir::open(temp.path()).unwrap().list().unwrap(), names);
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        fs::write(&file, "mine").unwrap();
+        assert_eq!(
+            refusal(&file, two()),
+            "cannot create data/2: not a directory"
+        );
+    }
+
+    /// P41: a server without its log has forgotten its votes.
+    #[test]
+    fn a_home_without_its_log_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        Home::open(temp.path(), two()).unwrap();
+        fs::remove_file(temp.path().join("log-00000001")).unwrap();
+        let error = refusal(temp.path(), two());
+        let expected =
+            "data/2: the log is gone: expected log-00000001 beside the identity; votes of";
+        assert!(error.starts_with(expected), "{error}");
+        assert_eq!(
+            FsDir::open(temp.path()).unwrap().list().unwrap(),
+            ["identity", "lock"]
+        );
+    }
+
+    /// P41: nobody knows whose votes a log without identity holds.
+    #[test]
+    fn a_log_with_records_but_no_identity_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::open(temp.path(), two()).unwrap();
+        let (mut log, _) = Log::open(home.dir().clone(), Options::default()).unwrap();
+        log.append(&[Record::Start(1)]).unwrap();
+        log.commit().unwrap();
+        drop((log, home));
+        fs::remove_file(temp.path().join("identity")).unwrap();
+        let error = refusal(temp.path(), two());
+        assert!(
+            error.contains("it has \"log-00000001\" but no identity"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_identity_that_cannot_be_read_is_refused() {
+        let good = String::from_utf8(two().text()).unwrap();
+        let temp = tempfile::tempdir().unwrap();
+        Home::open(temp.path(), two()).unwrap();
+        for (from, to, error) in [
+            (
+                "quince 1",
+                "quince 2",
+                "expected format version 1, found \"2\"",
+            ),
+            ("quince 1", "pear 1", "expected quince, found \"pear\""),
+            ("n2\n", "2\n", "expected a node such as n2, found \"2\""),
+            (
+                "\nmembers n1 n2 n3\n",
+                "",
+                "expected members, found the end of the line",
+            ),
+        ] {
+            fs::write(temp.path().join("identity"), good.replace(from, to)).unwrap();
+            assert_eq!(
+                refusal(temp.path(), two()),
+                format!(
+                    "data/2/identity: {error}; was it edited, or written by a newer version of quince?"
+                )
+            );
+        }
+    }
+
+    /// P41, P42: whatever a crash leaves, the next start finishes it; an identity never stands alone.
+    #[test]
+    fn a_crash_at_any_step_of_the_making_is_finished_by_the_next_start() {
+        let mut restarts = 0;
+        for failing in 1.. {
+            let dir = MemDir::with_sector(16);
+            dir.fail_step(failing);
+            let done = claim(&dir, "data/2", &two()).is_ok();
+            for names in 0..=dir.unsynced_names() {
+                for kept in 0..=dir.unsynced_writes() {
+                    let crashed = dir.after_crash(names, |n| n < kept);
+                    // Twice: the first start after the crash may itself be the last but one.
+                    claim(&crashed, "data/2", &two()).unwrap();
+                    let again = crashed.after_crash(0, |_| false);
+                    claim(&again, "data/2", &two()).unwrap();
+                    assert_eq!(look(&again, "data/2").unwrap(), State::Made);
+                    Log::open(again, Options::default()).unwrap();
+                    restarts += 1;
+                }
+            }
+            if done {
+                break;
+            }
+        }
+        assert!(restarts > 10, "{restarts} restarts");
+    }
+}

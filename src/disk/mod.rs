@@ -24,7 +24,7 @@
 //! | `identity` | which server of which cluster this directory belongs to; made last |
 //! | `lock` | locked while a server runs here; empty |
 //! | `log-00000001` ... | the segments of the log; gaps in the numbers are damage |
-//! | `spare`, `making`, `identity.new` | work in progress; never read, removed at start |
+//! | `spare`, `making`, `identity.new` | work in progress; never read |
 //!
 //! [`dir`] is what the log needs of a file system, [`mem`] a file system that crashes on demand,
 //! `line` the format of a line, [`record`] the text in it, `scan` the rule of recovery, [`log`] the

@@ -24,19 +24,17 @@ fn a_log_is_text_and_a_group_is_the_first_line_that_was_not_synced() {
     commit(&mut log, &[accept(3)]);
     commit(&mut log, &[accept(4)]);
     // Without the checksums.
-    let text: String = text_of(&dir, "log-00000001")
-        .lines()
-        .map(|line| format!("{}\n", &line[9..]))
-        .collect();
+    let text = text_of(&dir, "log-00000001");
+    let lines: Vec<&str> = text.lines().map(|line| &line[9..]).collect();
     assert_eq!(
-        text,
+        lines.join("\n"),
         "1 1 11 segment 1 1\n\
          2 2 17 accept b1.1 s1 v1\n\
          3 2 17 accept b1.1 s2 v2\n\
          4 4 15 decided b1.1 s1\n\
          5 4 15 decided b1.1 s2\n\
          6 4 17 accept b1.1 s3 v3\n\
-         7 7 17 accept b1.1 s4 v4\n"
+         7 7 17 accept b1.1 s4 v4"
     );
 }
 
@@ -132,8 +130,8 @@ fn unsynced_lines_are_synced_before_the_next_segment_begins() {
         log.write().unwrap();
     }
     let last = dir.list().unwrap().pop().unwrap();
-    let lost = dir.after_crash(0, |_| false);
-    let durable = open(&lost, TINY).1.records.len();
+    let crashed = dir.after_crash(0, |_| false);
+    let durable = open(&crashed, TINY).1.records.len();
     let places = places(&dir);
     let before = places.iter().filter(|p| p.file != last && !p.is_head);
     assert_eq!(durable, before.count());
@@ -144,8 +142,8 @@ fn unsynced_lines_are_synced_before_the_next_segment_begins() {
 fn a_record_that_is_too_long_is_refused_and_nothing_is_kept() {
     let dir = MemDir::new();
     let mut log = new_log(&dir, TINY);
-    let long = Value::new(vec![b'x'; VALUE_BYTES_MAX + 1]).unwrap();
-    let records = [accept(1), Record::Learn(Slot(2), long)];
+    let too_long = Value::new(vec![b'x'; VALUE_BYTES_MAX + 1]).unwrap();
+    let records = [accept(1), Record::Learn(Slot(2), too_long)];
     let error = log.append(&records).unwrap_err();
     assert_eq!(
         error.to_string(),
