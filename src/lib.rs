@@ -1,4 +1,5 @@
 //! Quince: a replicated key-value store that you can talk to by hand.
+pub mod disk;
 pub mod kv;
 pub mod outbox;
 pub mod paxos;
