@@ -4,5 +4,6 @@ pub mod kv;
 pub mod outbox;
 pub mod paxos;
 pub mod replica;
+pub mod server;
 pub mod text;
 pub mod wire;

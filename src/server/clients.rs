@@ -24,9 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::kv::command::{Command, Read};
 use crate::outbox::Answer;
 use crate::replica::{SharedStore, Status};
-use crate::wire::client::{
-    ErrorCode, LINE_BYTES_MAX, Reply, Request, RequestError, parse_request,
-};
+use crate::wire::client::{ErrorCode, LINE_BYTES_MAX, Reply, Request, RequestError, parse_request};
 use crate::wire::lines::{Line, LineBuffer};
 
 use super::core::{COMMANDS_MAX, Event, Requests};
@@ -116,7 +114,9 @@ impl Clients {
         let limit = options.clients_max;
         spawn("turn-away", move || turn_away(&away, limit))?;
         let accepting = Arc::clone(&pool);
-        spawn("client-listen", move || accepting.accept(&listener, &away_tx))?;
+        spawn("client-listen", move || {
+            accepting.accept(&listener, &away_tx);
+        })?;
         Ok(Self { pool })
     }
 
@@ -316,9 +316,18 @@ impl Server {
 
     /// Hands the run on, waits for the answers, and appends the replies; writes what gets long.
     fn finish(&self, run: Run, mut stream: &TcpStream, replies: &mut Vec<u8>) -> io::Result<()> {
-        let Run { items, commands, barrier, .. } = run;
+        let Run {
+            items,
+            commands,
+            barrier,
+            ..
+        } = run;
         let count = commands.len();
-        let answers = if count > 0 || barrier { self.ask(commands, barrier) } else { Vec::new() };
+        let answers = if count > 0 || barrier {
+            self.ask(commands, barrier)
+        } else {
+            Vec::new()
+        };
         let refusal = answers.get(count).and_then(refusal);
         for item in items {
             let reply = match item {
@@ -345,12 +354,18 @@ impl Server {
         const STOPPED: &str = "this server is shutting down";
         let count = commands.len() + usize::from(read);
         let (answers_tx, answers) = bounded(1);
-        let requests = Requests { commands, read, answers: answers_tx };
+        let requests = Requests {
+            commands,
+            read,
+            answers: answers_tx,
+        };
         if self.events.send(Event::Requests(requests)).is_err() {
             return vec![Answer::NotDone(STOPPED); count];
         }
         // The core answers what it took before it ends; what it did not take was never seen.
-        answers.recv().unwrap_or_else(|_| vec![Answer::NotDone(STOPPED); count])
+        answers
+            .recv()
+            .unwrap_or_else(|_| vec![Answer::NotDone(STOPPED); count])
     }
 
     fn read(&self, read: &Read) -> Reply {
@@ -380,7 +395,10 @@ impl Server {
             let text = "this server was not started with --allow-fail";
             return Reply::error(ErrorCode::Forbidden, text);
         }
-        info!("a client {} the acceptor", if up { "recovers" } else { "fails" });
+        info!(
+            "a client {} the acceptor",
+            if up { "recovers" } else { "fails" }
+        );
         self.acceptor_alive.store(up, Ordering::SeqCst);
         let (done_tx, done) = bounded(1);
         let _ = self.events.send(Event::AcceptorFlag(Some(done_tx)));
@@ -440,7 +458,12 @@ fn fields(status: &Status, cluster: &str, uptime: Duration) -> Vec<(String, Stri
         ("id".into(), status.id.to_string()),
         ("cluster".into(), cluster.into()),
         ("role".into(), status.role.into()),
-        ("leader".into(), status.leader.map_or("none".into(), |leader| leader.to_string())),
+        (
+            "leader".into(),
+            status
+                .leader
+                .map_or("none".into(), |leader| leader.to_string()),
+        ),
         ("ballot".into(), status.ballot.to_string()),
         ("decided".into(), status.decided.to_string()),
         ("applied".into(), status.applied.to_string()),

@@ -19,9 +19,9 @@ use crate::paxos::types::NodeId;
 use crate::replica::{Input, Replica, Status, TICK, log_alarms};
 use crate::wire::peer::write_notice;
 
+use super::SharedOutgoing;
 use super::peers::line_of;
 use super::recorder::{Recorder, Told, own_message};
-use super::SharedOutgoing;
 
 /// How many events are taken before their results are handed out.
 const EVENTS_PER_ROUND: usize = 512;
@@ -104,7 +104,10 @@ const PLACE_BITS: u32 = 20;
 /// How many commands may come together.
 pub(super) const COMMANDS_MAX: usize = 1_024;
 
-const _: () = assert!(COMMANDS_MAX < 1 << PLACE_BITS, "every place fits into a ticket");
+const _: () = assert!(
+    COMMANDS_MAX < 1 << PLACE_BITS,
+    "every place fits into a ticket"
+);
 
 impl Core {
     pub(super) fn new(
@@ -151,7 +154,9 @@ impl Core {
     /// Takes what else waits and hands out the results of all.
     fn round(&mut self) {
         for _ in 1..EVENTS_PER_ROUND {
-            let Ok(event) = self.events.try_recv() else { break };
+            let Ok(event) = self.events.try_recv() else {
+                break;
+            };
             self.take(event);
         }
         self.hear_recorder();
@@ -201,7 +206,11 @@ impl Core {
     // --- Clients ---
 
     fn take_requests(&mut self, requests: Requests) {
-        let Requests { commands, read, answers: reply } = requests;
+        let Requests {
+            commands,
+            read,
+            answers: reply,
+        } = requests;
         let number = self.next_requests;
         self.next_requests += 1;
         let missing = commands.len() + usize::from(read);
@@ -209,27 +218,46 @@ impl Core {
             let _ = reply.send(Vec::new());
             return;
         }
-        self.waiting.insert(number, Waiting { answers: vec![None; missing], missing, reply });
+        self.waiting.insert(
+            number,
+            Waiting {
+                answers: vec![None; missing],
+                missing,
+                reply,
+            },
+        );
         let ticket = |place: usize| Ticket(number << PLACE_BITS | place as u64);
         if read {
-            self.step(Input::Read { ticket: ticket(commands.len()) });
+            self.step(Input::Read {
+                ticket: ticket(commands.len()),
+            });
         }
         for (place, command) in commands.into_iter().enumerate() {
-            self.step(Input::Write { ticket: ticket(place), command });
+            self.step(Input::Write {
+                ticket: ticket(place),
+                command,
+            });
         }
     }
 
     fn answer(&mut self, Ticket(ticket): Ticket, answer: Answer) {
         let (number, place) = (ticket >> PLACE_BITS, ticket & ((1 << PLACE_BITS) - 1));
-        let Some(waiting) = self.waiting.get_mut(&number) else { return };
+        let Some(waiting) = self.waiting.get_mut(&number) else {
+            return;
+        };
         let place = usize::try_from(place).expect("a place is small");
-        assert!(waiting.answers[place].is_none(), "I7: a request is answered twice");
+        assert!(
+            waiting.answers[place].is_none(),
+            "I7: a request is answered twice"
+        );
         waiting.answers[place] = Some(answer);
         waiting.missing -= 1;
         if waiting.missing == 0 {
             let waiting = self.waiting.remove(&number).expect("it was just there");
             // A connection that is gone needs no answer.
-            let _ = waiting.reply.send(waiting.answers.into_iter().flatten().collect());
+            let _ = waiting
+                .reply
+                .send(waiting.answers.into_iter().flatten().collect());
         }
     }
 
@@ -262,7 +290,10 @@ impl Core {
             match told {
                 Told::Vote(vote) => {
                     let from = self.outgoing.me();
-                    self.step(Input::Message { from, message: own_message(vote) });
+                    self.step(Input::Message {
+                        from,
+                        message: own_message(vote),
+                    });
                 }
                 Told::Recovered(acceptor) => {
                     self.acceptor = AcceptorState::Up;
@@ -290,14 +321,18 @@ impl Core {
     }
 
     fn send(&self, to: To, notice: &Notice) {
-        self.outgoing.send(to, &line_of(|out| write_notice(out, notice)));
+        self.outgoing
+            .send(to, &line_of(|out| write_notice(out, notice)));
     }
 
     fn wait_for_disk(&mut self) {
         if self.recorder.waiting_bytes() < DISK_BYTES_MAX {
             return;
         }
-        warn!("waiting for the disk: {} bytes are not synced", self.recorder.waiting_bytes());
+        warn!(
+            "waiting for the disk: {} bytes are not synced",
+            self.recorder.waiting_bytes()
+        );
         while self.recorder.waiting_bytes() > DISK_BYTES_MAX / 2 {
             std::thread::sleep(TICK);
         }
@@ -306,7 +341,8 @@ impl Core {
     // --- The end ---
 
     fn has_stopped(&self) -> bool {
-        self.stop_by.is_some_and(|by| self.replica.is_idle() || Instant::now() >= by)
+        self.stop_by
+            .is_some_and(|by| self.replica.is_idle() || Instant::now() >= by)
     }
 
     /// Whoever still waits is told the truth; then the log is closed.
@@ -314,7 +350,9 @@ impl Core {
         const STOPPED: &str = "this server stopped before it was decided; it may still be applied";
         for (_, waiting) in self.waiting.drain() {
             let answer = |answer: Option<Answer>| answer.unwrap_or(Answer::Unknown(STOPPED));
-            let _ = waiting.reply.send(waiting.answers.into_iter().map(answer).collect());
+            let _ = waiting
+                .reply
+                .send(waiting.answers.into_iter().map(answer).collect());
         }
         self.recorder.stop();
         while let Some(told) = self.recorder.wait() {

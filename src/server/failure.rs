@@ -23,7 +23,10 @@ pub(super) fn start(
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     spawn("failure", move || {
         loop {
-            for (up, range) in [(false, &failures.fail_every), (true, &failures.recover_after)] {
+            for (up, range) in [
+                (false, &failures.fail_every),
+                (true, &failures.recover_after),
+            ] {
                 std::thread::sleep(rng.random_range(range.clone()));
                 alive.store(up, Ordering::SeqCst);
                 if events.send(Event::AcceptorFlag(None)).is_err() {

@@ -13,8 +13,11 @@ const BACKLOG: i32 = 4_096;
 
 /// Listens on `address`; `whom` for is said in the error.
 pub(super) fn bind(address: &str, whom: &'static str) -> Result<TcpListener, StartError> {
-    listen(address)
-        .map_err(|error| StartError::Listen { address: address.into(), whom, error })
+    listen(address).map_err(|error| StartError::Listen {
+        address: address.into(),
+        whom,
+        error,
+    })
 }
 
 fn listen(address: &str) -> io::Result<TcpListener> {

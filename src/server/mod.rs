@@ -37,9 +37,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::{info, warn};
 
+use crate::disk::LogError;
 use crate::disk::home::{Home, HomeError, Identity};
 use crate::disk::log::{Log, Options as LogOptions};
-use crate::disk::LogError;
 use crate::kv::command::{Bytes, Command, Write};
 use crate::paxos::quorum::Members;
 use crate::paxos::types::NodeId;
@@ -128,7 +128,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// The server could not start; nothing was changed.
-pub fn run(options: Options, stop: &Receiver<()>) -> Result<(), StartError> {
+pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
     let members = Members::new(options.peers.keys().copied())
         .ok_or(StartError::Members(options.peers.len()))?;
     end_on_panic();
@@ -171,18 +171,23 @@ pub fn run(options: Options, stop: &Receiver<()>) -> Result<(), StartError> {
 
     let (events_tx, events) = bounded::<Event>(EVENTS_MAX);
     let acceptor_alive = Arc::new(AtomicBool::new(true));
-    let peers = Peers::start(&options, &members, peer_listener, &events_tx)?;
+    let peers = Peers::start(options, &members, peer_listener, &events_tx)?;
     let outgoing = peers.outgoing();
     let recorder = recorder::start(log, options.id, Arc::clone(&outgoing), &events_tx)?;
     let clients = Clients::start(
-        &options,
+        options,
         client_listener,
         events_tx.clone(),
         replica.store(),
         Arc::clone(&acceptor_alive),
     )?;
     if let Some(failures) = options.failures.clone() {
-        failure::start(failures, options.seed, Arc::clone(&acceptor_alive), events_tx.clone())?;
+        failure::start(
+            failures,
+            options.seed,
+            Arc::clone(&acceptor_alive),
+            events_tx.clone(),
+        )?;
     }
     info!(
         "serving clients on {} and peers on {}, {} servers in cluster {}",
@@ -192,7 +197,14 @@ pub fn run(options: Options, stop: &Receiver<()>) -> Result<(), StartError> {
         options.cluster
     );
 
-    let core = Core::new(replica, events, recorder, outgoing, acceptor_alive, options.cluster.clone());
+    let core = Core::new(
+        replica,
+        events,
+        recorder,
+        outgoing,
+        acceptor_alive,
+        options.cluster.clone(),
+    );
     let core = spawn("core", move || core.run())?;
     let _ = stop.recv();
     info!("stopping: answering what is queued");
@@ -207,7 +219,10 @@ pub fn run(options: Options, stop: &Receiver<()>) -> Result<(), StartError> {
 
 fn preload(pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<Command> {
     let put = |(key, value): &(Vec<u8>, Vec<u8>)| {
-        Command::Write(Write::Put { key: Bytes::from(&key[..]), value: Bytes::from(&value[..]) })
+        Command::Write(Write::Put {
+            key: Bytes::from(&key[..]),
+            value: Bytes::from(&value[..]),
+        })
     };
     pairs.iter().map(put).collect()
 }

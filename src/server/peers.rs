@@ -162,12 +162,20 @@ impl Peers {
             cluster: options.cluster.clone().into_bytes(),
             members: members.clone(),
             events: events.clone(),
-            newest: members.others(options.id).map(|peer| (peer, AtomicU64::new(0))).collect(),
+            newest: members
+                .others(options.id)
+                .map(|peer| (peer, AtomicU64::new(0)))
+                .collect(),
             greetings: AtomicUsize::new(0),
             told: Mutex::new(HashSet::new()),
         });
         spawn("peer-listen", move || door.accept(&listener))?;
-        Ok(Self { outgoing: Arc::new(Outgoing { me: options.id, queues }) })
+        Ok(Self {
+            outgoing: Arc::new(Outgoing {
+                me: options.id,
+                queues,
+            }),
+        })
     }
 
     /// The queues to the peers.
@@ -266,7 +274,9 @@ impl Dialer {
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
             while buffer.len() < WRITE_BYTES_MAX {
-                let Ok(line) = self.lines.try_recv() else { break };
+                let Ok(line) = self.lines.try_recv() else {
+                    break;
+                };
                 self.take(&line, &mut buffer);
             }
             if let Err(error) = stream.write_all(&buffer) {
@@ -322,7 +332,7 @@ impl Door {
         self.greetings.fetch_sub(1, Ordering::Relaxed);
         let peer = match greeted {
             Ok(peer) => peer,
-            Err(why) => return self.tell_once(stream, why),
+            Err(why) => return self.tell_once(stream, &why),
         };
         let number = self.newest[&peer].fetch_add(1, Ordering::SeqCst) + 1;
         let why = self.read_lines(peer, stream);
@@ -337,7 +347,9 @@ impl Door {
     fn greet(&self, mut stream: &TcpStream) -> Result<NodeId, String> {
         let io = |error: io::Error| format!("no greeting: {error}");
         stream.set_nodelay(true).map_err(io)?;
-        stream.set_read_timeout(Some(GREETING_TIMEOUT)).map_err(io)?;
+        stream
+            .set_read_timeout(Some(GREETING_TIMEOUT))
+            .map_err(io)?;
         stream.set_write_timeout(Some(WRITE_TIMEOUT)).map_err(io)?;
         let line = read_short_line(stream).map_err(io)?;
         let judged = Greeting::parse(&line).map_err(|error| error.to_string());
@@ -359,7 +371,10 @@ impl Door {
             return Err(format!("expected cluster {ours}, found cluster {theirs:?}"));
         }
         if greeting.to != self.me {
-            return Err(format!("expected a greeting for {}, found {}", self.me, greeting.to));
+            return Err(format!(
+                "expected a greeting for {}, found {}",
+                self.me, greeting.to
+            ));
         }
         if greeting.members != self.members {
             return Err("expected the same servers in --peers everywhere, found others".into());
@@ -396,10 +411,12 @@ impl Door {
         }
     }
 
-    fn tell_once(&self, stream: &TcpStream, why: String) {
-        let Ok(address) = stream.peer_addr() else { return };
+    fn tell_once(&self, stream: &TcpStream, why: &str) {
+        let Ok(address) = stream.peer_addr() else {
+            return;
+        };
         let mut told = self.told.lock();
-        if told.len() < REASONS_MAX && told.insert((address.ip(), why.clone())) {
+        if told.len() < REASONS_MAX && told.insert((address.ip(), why.to_owned())) {
             warn!("closed a connection of {address} on the peer port: {why}");
         } else {
             debug!("closed a connection of {address} on the peer port: {why}");
@@ -413,12 +430,20 @@ fn read_short_line(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
     let mut byte = [0];
     while line.len() < GREETING_BYTES_MAX {
         match stream.read(&mut byte) {
-            Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection ended")),
+            Ok(0) => {
+                return Err(io::Error::new(
+                    ErrorKind::UnexpectedEof,
+                    "the connection ended",
+                ));
+            }
             Ok(_) if byte[0] == b'\n' => return Ok(line),
             Ok(_) => line.push(byte[0]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::new(ErrorKind::InvalidData, "the first line is too long"))
+    Err(io::Error::new(
+        ErrorKind::InvalidData,
+        "the first line is too long",
+    ))
 }

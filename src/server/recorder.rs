@@ -37,7 +37,11 @@ const UNSYNCED_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 enum Job {
     /// The records and votes of a round of steps.
-    Step { records: Vec<Record>, votes: Vec<(To, Vote)>, bytes: usize },
+    Step {
+        records: Vec<Record>,
+        votes: Vec<(To, Vote)>,
+        bytes: usize,
+    },
     /// Read the log back for an acceptor that recovers.
     Recover,
     /// Commit what is there and end.
@@ -68,7 +72,11 @@ impl Recorder {
     pub(super) fn step(&self, records: Vec<Record>, votes: Vec<(To, Vote)>) {
         let bytes = records.iter().map(record_bytes).sum();
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.send(Job::Step { records, votes, bytes });
+        self.send(Job::Step {
+            records,
+            votes,
+            bytes,
+        });
     }
 
     /// Asks for the acceptor that the log's records make.
@@ -97,7 +105,9 @@ impl Recorder {
     }
 
     fn send(&self, job: Job) {
-        self.jobs.send(job).expect("the log thread outlives the core, or ends the process");
+        self.jobs
+            .send(job)
+            .expect("the log thread outlives the core, or ends the process");
     }
 }
 
@@ -122,7 +132,11 @@ pub(super) fn start<D: Dir>(
         unsynced_bytes: 0,
     };
     spawn("log", move || thread.run())?;
-    Ok(Recorder { jobs: jobs_tx, told, waiting_bytes })
+    Ok(Recorder {
+        jobs: jobs_tx,
+        told,
+        waiting_bytes,
+    })
 }
 
 struct Thread<D: Dir> {
@@ -164,7 +178,11 @@ impl<D: Dir> Thread<D> {
         let mut taken = 0;
         let last = loop {
             match next {
-                Some(Job::Step { records, votes: more, bytes }) => {
+                Some(Job::Step {
+                    records,
+                    votes: more,
+                    bytes,
+                }) => {
                     binding |= records.iter().any(Record::binds);
                     self.append(&records);
                     votes.extend(more);
@@ -182,7 +200,9 @@ impl<D: Dir> Thread<D> {
         if binding {
             self.commit();
         } else if self.unsynced_bytes > UNSYNCED_BYTES_MAX {
-            self.log.write().unwrap_or_else(|error| end_on_disk_failure(&error));
+            self.log
+                .write()
+                .unwrap_or_else(|error| end_on_disk_failure(&error));
             self.unsynced_bytes = 0;
         }
         self.waiting_bytes.fetch_sub(group_bytes, Ordering::Relaxed);
@@ -191,11 +211,15 @@ impl<D: Dir> Thread<D> {
     }
 
     fn append(&mut self, records: &[Record]) {
-        self.log.append(records).unwrap_or_else(|error| end_on_disk_failure(&error));
+        self.log
+            .append(records)
+            .unwrap_or_else(|error| end_on_disk_failure(&error));
     }
 
     fn commit(&mut self) {
-        self.log.commit().unwrap_or_else(|error| end_on_disk_failure(&error));
+        self.log
+            .commit()
+            .unwrap_or_else(|error| end_on_disk_failure(&error));
         self.unsynced_bytes = 0;
     }
 
@@ -206,7 +230,8 @@ impl<D: Dir> Thread<D> {
                 let _ = self.told.send(Told::Vote(vote));
                 own = true;
             } else {
-                self.outgoing.send(to, &line_of(|out| write_vote(out, &vote)));
+                self.outgoing
+                    .send(to, &line_of(|out| write_vote(out, &vote)));
             }
         }
         if own {
@@ -217,12 +242,17 @@ impl<D: Dir> Thread<D> {
     /// D8: the same code as after a restart of the process.
     fn recover(&mut self) {
         self.commit();
-        let records = self.log.read_all().unwrap_or_else(|error| end_on_disk_failure(&error));
+        let records = self
+            .log
+            .read_all()
+            .unwrap_or_else(|error| end_on_disk_failure(&error));
         self.tell(Told::Recovered(Acceptor::recover(&records)));
     }
 
     fn prepare_spare(&self) {
-        let Some(job) = self.log.spare_job() else { return };
+        let Some(job) = self.log.spare_job() else {
+            return;
+        };
         let made = spawn("spare", move || {
             if let Err(error) = job.make() {
                 warn!("cannot make the log's next segment ahead of need: {error}");

@@ -57,7 +57,10 @@ impl Greeting {
         write_token(out, &self.cluster, Blanks::None);
         push(out, format_args!(" {} {} ", self.from, self.to));
         for (index, node) in self.members.iter().enumerate() {
-            push(out, format_args!("{}{node}", if index == 0 { "" } else { "," }));
+            push(
+                out,
+                format_args!("{}{node}", if index == 0 { "" } else { "," }),
+            );
         }
         out.push(b'\n');
     }
@@ -75,18 +78,30 @@ impl Greeting {
         let version: u32 = tokens.parse("a protocol version")?;
         if version != PROTOCOL_VERSION {
             let expected = format!("protocol version {PROTOCOL_VERSION}");
-            return Err(ParseError { expected, found: version.to_string() });
+            return Err(ParseError {
+                expected,
+                found: version.to_string(),
+            });
         }
         let cluster = tokens.need("the name of a cluster")?.into_owned();
         let (from, to) = (tokens.parse("a node")?, tokens.parse("a node")?);
         let list = tokens.need("the members")?;
         let members = std::str::from_utf8(&list)
             .ok()
-            .and_then(|list| list.split(',').map(|node| node.parse().ok()).collect::<Option<Vec<_>>>())
+            .and_then(|list| {
+                list.split(',')
+                    .map(|node| node.parse().ok())
+                    .collect::<Option<Vec<_>>>()
+            })
             .and_then(Members::new)
             .ok_or_else(|| ParseError::at("members such as n1,n2,n3", &list))?;
         tokens.end()?;
-        Ok(Self { cluster, from, to, members })
+        Ok(Self {
+            cluster,
+            from,
+            to,
+            members,
+        })
     }
 }
 
@@ -120,7 +135,9 @@ impl Welcome {
                 tokens.end()?;
                 Ok(Self::Welcome(node))
             }
-            b"refused" => Ok(Self::Refused(String::from_utf8_lossy(tokens.rest()).into_owned())),
+            b"refused" => Ok(Self::Refused(
+                String::from_utf8_lossy(tokens.rest()).into_owned(),
+            )),
             other => Err(ParseError::at("welcome or refused", other)),
         }
     }
@@ -141,7 +158,10 @@ pub fn write_vote(out: &mut Vec<u8>, vote: &Vote) {
         Vote::Promise(promise) => write_promise(out, promise),
         Vote::Accepted { ballot, slot } => push(out, format_args!("accepted {ballot} {slot}")),
         Vote::Mark { probe, slot } => {
-            push(out, format_args!("mark {}.{} {slot}", probe.start, probe.number));
+            push(
+                out,
+                format_args!("mark {}.{} {slot}", probe.start, probe.number),
+            );
         }
     }
     out.push(b'\n');
@@ -150,7 +170,11 @@ pub fn write_vote(out: &mut Vec<u8>, vote: &Vote) {
 /// Appends a notice as a line, with its LF.
 pub fn write_notice(out: &mut Vec<u8>, notice: &Notice) {
     match notice {
-        Notice::Accept { ballot, slot, value } => {
+        Notice::Accept {
+            ballot,
+            slot,
+            value,
+        } => {
             push(out, format_args!("accept {ballot} {slot} "));
             out.extend_from_slice(value.as_bytes());
         }
@@ -176,13 +200,24 @@ pub fn write_notice(out: &mut Vec<u8>, notice: &Notice) {
 }
 
 fn write_promise(out: &mut Vec<u8>, promise: &Promise) {
-    let Promise { ballot, from, decided, next, accepted } = promise;
+    let Promise {
+        ballot,
+        from,
+        decided,
+        next,
+        accepted,
+    } = promise;
     push(out, format_args!("promise {ballot} {from} {decided} "));
     match next {
         Some(next) => push(out, format_args!("{next}")),
         None => out.extend_from_slice(b"end"),
     }
-    for Accepted { slot, ballot, value } in accepted {
+    for Accepted {
+        slot,
+        ballot,
+        value,
+    } in accepted
+    {
         push(out, format_args!(" {slot} {ballot} "));
         write_quoted(out, value.as_bytes());
     }
@@ -196,10 +231,22 @@ fn write_heartbeat(out: &mut Vec<u8>, beat: &Heartbeat) {
         Stance::Following(ballot) => push(out, format_args!("following {ballot}")),
         Stance::Idle => out.extend_from_slice(b"idle"),
     }
-    let connected = if beat.connected { "connected" } else { "cut-off" };
+    let connected = if beat.connected {
+        "connected"
+    } else {
+        "cut-off"
+    };
     let acceptor = if beat.acceptor_up { "up" } else { "failed" };
-    let Heartbeat { decided, applied, hash, .. } = beat;
-    push(out, format_args!(" {connected} {acceptor} {decided} {applied} {hash:016x}"));
+    let Heartbeat {
+        decided,
+        applied,
+        hash,
+        ..
+    } = beat;
+    push(
+        out,
+        format_args!(" {connected} {acceptor} {decided} {applied} {hash:016x}"),
+    );
 }
 
 fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
@@ -244,16 +291,28 @@ fn parse_notice(verb: &[u8], tokens: &mut Tokens<'_>) -> Result<Notice, ParseErr
             refused: tokens.parse("a ballot")?,
             promised: tokens.parse("a ballot")?,
         },
-        b"decided" => {
-            Notice::Decided { ballot: tokens.parse("a ballot")?, upto: tokens.parse("a slot")? }
-        }
+        b"decided" => Notice::Decided {
+            ballot: tokens.parse("a ballot")?,
+            upto: tokens.parse("a slot")?,
+        },
         b"heartbeat" => Notice::Heartbeat(parse_heartbeat(tokens)?),
-        b"fetch" => Notice::Fetch { from: parse_slot(tokens)?, upto: tokens.parse("a slot")? },
+        b"fetch" => Notice::Fetch {
+            from: parse_slot(tokens)?,
+            upto: tokens.parse("a slot")?,
+        },
         b"fetched" => parse_fetched(tokens)?,
-        b"finish" => Notice::Finish { upto: tokens.parse("a slot")? },
+        b"finish" => Notice::Finish {
+            upto: tokens.parse("a slot")?,
+        },
         b"probe" => Notice::Probe(parse_probe(tokens)?),
-        b"propose" => Notice::Propose { relayed: false, value: parse_tail(tokens)? },
-        b"relay" => Notice::Propose { relayed: true, value: parse_tail(tokens)? },
+        b"propose" => Notice::Propose {
+            relayed: false,
+            value: parse_tail(tokens)?,
+        },
+        b"relay" => Notice::Propose {
+            relayed: true,
+            value: parse_tail(tokens)?,
+        },
         other => return Err(ParseError::at("a message", other)),
     })
 }
@@ -289,7 +348,13 @@ fn parse_promise(tokens: &mut Tokens<'_>) -> Result<Promise, ParseError> {
             value: parse_quoted(tokens)?,
         });
     }
-    Ok(Promise { ballot, from, decided, next, accepted })
+    Ok(Promise {
+        ballot,
+        from,
+        decided,
+        next,
+        accepted,
+    })
 }
 
 fn parse_fetched(tokens: &mut Tokens<'_>) -> Result<Notice, ParseError> {
@@ -323,12 +388,17 @@ fn parse_heartbeat(tokens: &mut Tokens<'_>) -> Result<Heartbeat, ParseError> {
         .filter(|text| text.len() == 16 && !text.starts_with('+'))
         .and_then(|text| u64::from_str_radix(text, 16).ok())
         .ok_or_else(|| ParseError::at("a hash of 16 hex digits", &hash))?;
-    Ok(Heartbeat { stance, connected, acceptor_up, decided, applied, hash })
+    Ok(Heartbeat {
+        stance,
+        connected,
+        acceptor_up,
+        decided,
+        applied,
+        hash,
+    })
 }
 
-fn parse_owned_ballot(
-    tokens: &mut Tokens<'_>,
-) -> Result<crate::paxos::types::Ballot, ParseError> {
+fn parse_owned_ballot(tokens: &mut Tokens<'_>) -> Result<crate::paxos::types::Ballot, ParseError> {
     let ballot: crate::paxos::types::Ballot = tokens.parse("a ballot")?;
     match ballot.node() {
         Some(_) => Ok(ballot),
@@ -354,13 +424,21 @@ fn parse_probe(tokens: &mut Tokens<'_>) -> Result<Probe, ParseError> {
         .ok()
         .and_then(|text| text.split_once('.'))
         .and_then(|(start, number)| {
-            Some(Probe { start: digits(start)?, number: digits(number)? })
+            Some(Probe {
+                start: digits(start)?,
+                number: digits(number)?,
+            })
         })
-        .ok_or_else(|| ParseError { expected: "a probe such as 5.77".into(), found: excerpt(&token) })
+        .ok_or_else(|| ParseError {
+            expected: "a probe such as 5.77".into(),
+            found: excerpt(&token),
+        })
 }
 
 fn digits(text: &str) -> Option<u64> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
@@ -400,8 +478,11 @@ mod tests {
     }
 
     fn promise() -> impl Strategy<Value = Promise> {
-        let accepted = (slot(), ballot(), value())
-            .prop_map(|(slot, ballot, value)| Accepted { slot, ballot, value });
+        let accepted = (slot(), ballot(), value()).prop_map(|(slot, ballot, value)| Accepted {
+            slot,
+            ballot,
+            value,
+        });
         (
             ballot(),
             slot(),
@@ -428,22 +509,32 @@ mod tests {
     }
 
     fn heartbeat() -> impl Strategy<Value = Heartbeat> {
-        (stance(), any::<(bool, bool)>(), slot(), slot(), any::<u64>()).prop_map(
-            |(stance, (connected, acceptor_up), decided, applied, hash)| Heartbeat {
-                stance,
-                connected,
-                acceptor_up,
-                decided,
-                applied,
-                hash,
-            },
+        (
+            stance(),
+            any::<(bool, bool)>(),
+            slot(),
+            slot(),
+            any::<u64>(),
         )
+            .prop_map(
+                |(stance, (connected, acceptor_up), decided, applied, hash)| Heartbeat {
+                    stance,
+                    connected,
+                    acceptor_up,
+                    decided,
+                    applied,
+                    hash,
+                },
+            )
     }
 
     fn notice() -> impl Strategy<Value = Notice> {
         prop_oneof![
-            (ballot(), slot(), value())
-                .prop_map(|(ballot, slot, value)| Notice::Accept { ballot, slot, value }),
+            (ballot(), slot(), value()).prop_map(|(ballot, slot, value)| Notice::Accept {
+                ballot,
+                slot,
+                value
+            }),
             (ballot(), ballot()).prop_map(|(refused, promised)| Notice::Nack { refused, promised }),
             (ballot(), slot()).prop_map(|(ballot, upto)| Notice::Decided { ballot, upto }),
             heartbeat().prop_map(Notice::Heartbeat),
@@ -458,7 +549,10 @@ mod tests {
     }
 
     fn message() -> impl Strategy<Value = Message> {
-        prop_oneof![vote().prop_map(Message::Vote), notice().prop_map(Message::Notice)]
+        prop_oneof![
+            vote().prop_map(Message::Vote),
+            notice().prop_map(Message::Notice)
+        ]
     }
 
     proptest! {
@@ -499,23 +593,52 @@ mod tests {
             ("PUT a b", r#"expected a message, found "PUT""#),
             ("prepare b3.2", "expected a slot, found the end of the line"),
             ("prepare b3.x s1", r#"expected a ballot, found "b3.x""#),
-            ("accepted b3.2 s0", r#"expected a slot from s1 on, found "s0""#),
-            ("accepted b3.2 s1 s2", r#"expected the end of the line, found "s2""#),
-            ("accept b3.2 s1", "expected a value, found the end of the line"),
-            ("heartbeat idle connected up s1 s1 12", r#"expected a hash of 16 hex digits, found "12""#),
+            (
+                "accepted b3.2 s0",
+                r#"expected a slot from s1 on, found "s0""#,
+            ),
+            (
+                "accepted b3.2 s1 s2",
+                r#"expected the end of the line, found "s2""#,
+            ),
+            (
+                "accept b3.2 s1",
+                "expected a value, found the end of the line",
+            ),
+            (
+                "heartbeat idle connected up s1 s1 12",
+                r#"expected a hash of 16 hex digits, found "12""#,
+            ),
         ] {
-            assert_eq!(parse_message(line.as_bytes()).unwrap_err().to_string(), text, "{line}");
+            assert_eq!(
+                parse_message(line.as_bytes()).unwrap_err().to_string(),
+                text,
+                "{line}"
+            );
         }
     }
 
     #[test]
     fn a_greeting_of_another_version_or_program_is_refused() {
         for (line, text) in [
-            ("quince 2 q n1 n2 n1,n2,n3", "expected protocol version 1, found 2"),
-            ("GET / HTTP/1.1", r#"expected a greeting of a Quince server, found "GET / HTTP/1.1""#),
-            ("quince 1 q n1 n2 n1,n2", r#"expected members such as n1,n2,n3, found "n1,n2""#),
+            (
+                "quince 2 q n1 n2 n1,n2,n3",
+                "expected protocol version 1, found 2",
+            ),
+            (
+                "GET / HTTP/1.1",
+                r#"expected a greeting of a Quince server, found "GET / HTTP/1.1""#,
+            ),
+            (
+                "quince 1 q n1 n2 n1,n2",
+                r#"expected members such as n1,n2,n3, found "n1,n2""#,
+            ),
         ] {
-            assert_eq!(Greeting::parse(line.as_bytes()).unwrap_err().to_string(), text, "{line}");
+            assert_eq!(
+                Greeting::parse(line.as_bytes()).unwrap_err().to_string(),
+                text,
+                "{line}"
+            );
         }
     }
 
