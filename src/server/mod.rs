@@ -18,6 +18,11 @@
 //!
 //! This module knows the clock and the sockets; the protocol stands in [`crate::replica`].
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the shell that has a clock and sockets"
+)]
+
 mod clients;
 mod core;
 mod failure;
