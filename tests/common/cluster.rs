@@ -206,9 +206,14 @@ impl Cluster {
         ticket
     }
 
+    /// The ticket of the next request.
+    pub(crate) fn next_ticket(&self) -> Ticket {
+        Ticket(self.tickets + 1)
+    }
+
     fn ticket(&mut self, id: NodeId) -> Ticket {
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
+        let ticket = self.next_ticket();
+        self.tickets = ticket.0;
         self.open.insert(ticket, id);
         ticket
     }
@@ -474,6 +479,14 @@ impl Cluster {
                 return;
             }
         }
+    }
+
+    /// What some running node holds under `key`, be it stale.
+    pub(crate) fn peek(&self, key: &[u8]) -> Option<Bytes> {
+        let id = *self.running().first()?;
+        let store = self.replica(id).store();
+        let value = store.lock().get(key);
+        value
     }
 
     /// The decided values of a running node from `from` on, asked for as a peer would.
