@@ -13,9 +13,9 @@
 //! | `n1? apple` | a client's read |
 //! | `settle` | syncs and delivers everything until nothing moves |
 //! | `hold n1 n2`, `release n1 n2` | from n1 to n2 nothing is delivered by itself, or is again |
-//! | `deliver n1 n2 [PLACE]` | what waits from n1 to n2, or the one at this place, from 1 |
-//! | `lose n1 n2 [PLACE]`, `double n1 n2 PLACE` | loses what waits, or the one; doubles one |
-//! | `waiting n1 n2` | prints what waits |
+//! | `deliver n1 n2 [WHICH]` | what waits from n1 to n2: all, the one at a place from 1, or those of a word |
+//! | `lose n1 n2 [WHICH]`, `double n1 n2 WHICH` | loses it; puts it there once more |
+//! | `waiting n1 n2` | prints what waits, with places |
 //! | `forge n1 n2 MESSAGE` | puts a message on the link, as if n1 had sent it |
 //! | `cut n1 n2`, `heal n1 n2` | both ways; nobody is told |
 //! | `cut-one-way n1 n2` | from n1 to n2 alone |
@@ -172,8 +172,7 @@ impl Stage {
             }
             _ if verb.ends_with([':', '?']) => self.request(verb, rest),
             _ if nodes.len() == 2 => {
-                let place = words.get(2).map(|place| place.parse().expect("a place"));
-                self.link(verb, nodes[0], nodes[1], place);
+                self.link(verb, nodes[0], nodes[1], words.get(2).copied());
             }
             _ => self.node(verb, nodes.first().copied()),
         }
@@ -191,24 +190,21 @@ impl Stage {
         self.printed.push(format!("client t{} asks {id}", ticket.0));
     }
 
-    fn link(&mut self, verb: &str, from: NodeId, to: NodeId, place: Option<usize>) {
-        let at = place.map_or(0, |place| place - 1);
-        let count = place.map_or(usize::MAX, |_| 1);
+    fn link(&mut self, verb: &str, from: NodeId, to: NodeId, which: Option<&str>) {
         match verb {
             "hold" => drop(self.held.insert((from, to))),
             "release" => drop(self.held.remove(&(from, to))),
-            "deliver" => self.cluster.deliver(from, to, at, count),
-            "lose" => {
-                for _ in 0..count.min(self.cluster.waiting(from, to).len()) {
-                    self.cluster.lose(from, to, at);
-                }
-            }
-            "double" => self.cluster.double(from, to, at),
+            "deliver" if which.is_none() => self.cluster.deliver(from, to, 0, usize::MAX),
+            "deliver" => self.each(from, to, which, |cluster, at| {
+                cluster.deliver(from, to, at, 1);
+            }),
+            "lose" => self.each(from, to, which, |cluster, at| cluster.lose(from, to, at)),
+            "double" => self.each(from, to, which, |cluster, at| cluster.double(from, to, at)),
             "waiting" => {
-                for message in self.cluster.waiting(from, to) {
-                    if self.shown(&message) {
-                        let message = print::message(&message);
-                        self.printed.push(format!("{from} .. {to} {message}"));
+                for (message, place) in self.cluster.waiting(from, to).iter().zip(1..) {
+                    if self.shown(message) {
+                        let message = print::message(message);
+                        self.printed.push(format!("{from} .. {to} {place}: {message}"));
                     }
                 }
             }
@@ -223,6 +219,31 @@ impl Stage {
                 self.cluster.heal(to, from);
             }
             _ => panic!("no such command of a link: {verb}"),
+        }
+    }
+
+    /// Does something with each of the messages that are meant, in order.
+    fn each(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        which: Option<&str>,
+        act: impl Fn(&mut Cluster, usize),
+    ) {
+        let place: Option<usize> = which.and_then(|which| which.parse().ok());
+        let waiting = self.cluster.waiting(from, to);
+        let meant = (0..waiting.len()).filter(|&at| match (place, which) {
+            (Some(place), _) => at + 1 == place,
+            (None, Some(word)) => print::message(&waiting[at]).split(' ').next() == Some(word),
+            (None, None) => true,
+        });
+        let meant: Vec<usize> = meant.collect();
+        assert!(!meant.is_empty(), "from {from} to {to} nothing such waits");
+        let before = waiting.len();
+        for at in meant {
+            // Those before it may be gone by now.
+            let gone = before.saturating_sub(self.cluster.waiting(from, to).len());
+            act(&mut self.cluster, at - gone);
         }
     }
 

@@ -402,20 +402,38 @@ impl Cluster {
 
     /// Delivers `count` messages from place `at` on, in one round of the receiver.
     pub(crate) fn deliver(&mut self, from: NodeId, to: NodeId, at: usize, count: usize) {
+        let inputs = self.arrivals(from, to, at, count);
+        self.round(to, inputs);
+    }
+
+    /// Takes `count` messages from place `at` on off the link, for a round of the receiver; none
+    /// if it does not run.
+    pub(crate) fn arrivals(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        at: usize,
+        count: usize,
+    ) -> Vec<Input> {
         let Some(link) = self.links.get_mut(&(from, to)) else {
-            return;
+            return Vec::new();
         };
         let last = link.len().min(at.saturating_add(count));
         let messages: Vec<Message> = link.drain(at.min(last)..last).collect();
         if self.servers[&to].replica.is_none() {
-            let lost = messages.into_iter().map(|message| Event::Lost(from, to, message));
-            return self.events.extend(lost);
+            let lost = messages
+                .into_iter()
+                .map(|message| Event::Lost(from, to, message));
+            self.events.extend(lost);
+            return Vec::new();
         }
         for message in &messages {
             self.events.push(Event::Came(from, to, message.clone()));
         }
-        let inputs = messages.into_iter().map(|message| Input::Message { from, message });
-        self.round(to, inputs);
+        let inputs = messages.into_iter();
+        inputs
+            .map(|message| Input::Message { from, message })
+            .collect()
     }
 
     /// Loses the message at place `at`.
