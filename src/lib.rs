@@ -1,6 +1,9 @@
 //! Quince: a replicated key-value store that you can talk to by hand.
+pub mod disk;
 pub mod kv;
 pub mod outbox;
 pub mod paxos;
 pub mod replica;
+pub mod server;
 pub mod text;
+pub mod wire;
