@@ -135,11 +135,17 @@ impl Replica {
             self.heartbeat_due = self.now + HEARTBEAT_TICKS;
             self.stance_told = self.stance();
         }
+        // P20: the word goes with the leader's ballot, so it covers only what was decided under it
+        // or before. A leader that was overtaken may have learned more, other values than its own.
+        let decided = match &self.proposer {
+            Proposer::Leading(leading) => leading.decided().min(self.learner.decided()),
+            _ => self.learner.decided(),
+        };
         let beat = Heartbeat {
             stance: self.stance(),
             connected: self.election.connected(self.now),
             acceptor_up: self.acceptor.is_some(),
-            decided: self.learner.decided(),
+            decided,
             applied: self.applied,
             hash: self
                 .hashes
