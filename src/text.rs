@@ -9,6 +9,18 @@
 
 use std::borrow::Cow;
 
+/// A decimal number without sign, blank or leading zero: each number has one text.
+pub fn number(text: &[u8]) -> Option<u64> {
+    let leading_zero = text.len() > 1 && text[0] == b'0';
+    if text.is_empty() || leading_zero {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |sum, &digit| {
+        let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
+        sum.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
 /// What was expected and what was found: the two halves of every parse error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, found {found}")]
@@ -368,6 +380,23 @@ mod tests {
     fn an_excerpt_is_short_and_harmless() {
         assert_eq!(excerpt(b"a\x1b"), r#""a\x1b""#);
         assert_eq!(excerpt(&[b'a'; 100]), format!("\"{}\"...", "a".repeat(40)));
+    }
+
+    #[test]
+    fn a_number_has_one_text_only() {
+        assert_eq!(number(b"0"), Some(0));
+        assert_eq!(number(b"18446744073709551615"), Some(u64::MAX));
+        for bad in [
+            &b""[..],
+            b"01",
+            b"+1",
+            b"-1",
+            b" 1",
+            b"1x",
+            b"18446744073709551616",
+        ] {
+            assert_eq!(number(bad), None, "{bad:?}");
+        }
     }
 
     proptest! {

@@ -1,4 +1,11 @@
-//! What clients ask of the map: commands, reads, their outcomes, and the text of a batch.
+//! What clients ask of the map: commands, reads and their outcomes, as values.
+//!
+//! Commands change the map or open a session; they reach every server through the log and run on
+//! each (*Paxos Made Simple* 3: the sequence of commands of the state machine). Reads change
+//! nothing and do not go through the log.
+//!
+//! Left out on purpose: how any of it looks as text. The log's form stands in [`super::batch`]; the
+//! client's form is none of this layer's business.
 
 use std::fmt;
 use std::sync::Arc;

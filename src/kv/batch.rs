@@ -1,0 +1,543 @@
+//! The text of a batch: the commands that share one slot of the log, on one line.
+//!
+//! | command | text |
+//! | --- | --- |
+//! | put | `n2.5.77 put apple 1.25` |
+//! | delete | `n2.5.78 delete apple` |
+//! | cas | `n2.5.79 cas apple 1.25 1.30`: the key, what is expected, what is new |
+//! | incr | `n2.5.80 incr visits -5` |
+//! | session | `n2.5.81 session` |
+//! | once | `n2.5.82 once 12 7 put apple 1.25`: the session, the seq, then put, delete, cas or incr |
+//!
+//! Each command begins with its [`CommandId`]; ` ; ` stands between two commands, and an empty text
+//! is the batch without commands. Keys and values are tokens of [`crate::text`], always without
+//! blanks inside; one that is a `;` alone is quoted, so that a bare `;` is a separator and nothing
+//! else. The text holds no line end and no control character: it is readable in the log's files,
+//! and a leader joins the texts of several origins without reading them.
+//!
+//! Invariant I5 leans on this file: one text is read as the same commands by every server. A text
+//! that cannot be read is therefore no commands at all, on every server, and never a panic: it may
+//! come from a newer program or from a mistake, and half a batch would be worse than none.
+//!
+//! Left out on purpose: which command applies. That is the store's decision.
+
+use super::command::{
+    Bytes, Command, CommandId, KEY_BYTES_MAX, SessionId, VALUE_BYTES_MAX, Write as Change,
+};
+use super::hash::Hash;
+use crate::text::{self, Blanks, ParseError, Tokens};
+use std::io::Write as _;
+
+/// A command with its id, as it stands in a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// Its place among the commands of its origin.
+    pub id: CommandId,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What stands between two commands.
+const SEPARATOR: &[u8] = b" ; ";
+
+/// The token of [`SEPARATOR`].
+const SEPARATOR_TOKEN: &[u8] = b";";
+
+/// The batch of one slot, read and hashed: all the work that needs no look at the store, so that it
+/// can be done before the store is locked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    commands: Vec<Numbered>,
+    text_hash: u64,
+    error: Option<ParseError>,
+}
+
+impl Batch {
+    /// The batch of a slot that changes nothing.
+    pub fn empty() -> Self {
+        Self::read(b"")
+    }
+
+    /// Reads the text of a slot. One that is no batch gives a batch without commands, and
+    /// [`Batch::error`] tells why.
+    pub fn read(text: &[u8]) -> Self {
+        let mut hash = Hash::START;
+        hash.bytes(text);
+        let (commands, error) = match parse_batch(text) {
+            Ok(commands) => (commands, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        Self {
+            commands,
+            text_hash: hash.get(),
+            error,
+        }
+    }
+
+    /// The commands, in order.
+    pub fn commands(&self) -> &[Numbered] {
+        &self.commands
+    }
+
+    /// Why the text could not be read, for the log: some origin's commands are gone.
+    pub fn error(&self) -> Option<&ParseError> {
+        self.error.as_ref()
+    }
+
+    /// The hash of the text.
+    pub(super) fn text_hash(&self) -> u64 {
+        self.text_hash
+    }
+}
+
+/// Appends what stands between two commands of a batch.
+pub fn push_separator(out: &mut Vec<u8>) {
+    out.extend_from_slice(SEPARATOR);
+}
+
+/// Appends one command of a batch, in the form of the table above.
+pub fn write_command(out: &mut Vec<u8>, id: CommandId, command: &Command) {
+    push_text(out, format_args!("{id} "));
+    match command {
+        Command::Write(write) => write_change(out, write),
+        Command::Once {
+            session,
+            seq,
+            write,
+        } => {
+            push_text(out, format_args!("once {session} {seq} "));
+            write_change(out, write);
+        }
+        Command::Session => out.extend_from_slice(b"session"),
+    }
+}
+
+fn write_change(out: &mut Vec<u8>, write: &Change) {
+    match write {
+        Change::Put { key, value } => write_words(out, b"put", &[key, value]),
+        Change::Delete { key } => write_words(out, b"delete", &[key]),
+        Change::Cas { key, expected, new } => write_words(out, b"cas", &[key, expected, new]),
+        Change::Incr { key, by } => {
+            write_words(out, b"incr", &[key]);
+            push_text(out, format_args!(" {by}"));
+        }
+    }
+}
+
+pub(super) fn write_words(out: &mut Vec<u8>, verb: &[u8], words: &[&Bytes]) {
+    out.extend_from_slice(verb);
+    for word in words {
+        out.push(b' ');
+        if ***word == *SEPARATOR_TOKEN {
+            text::write_quoted(out, word);
+        } else {
+            text::write_token(out, word, Blanks::None);
+        }
+    }
+}
+
+pub(super) fn push_text(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a vector takes every byte");
+}
+
+/// Reads the text of a batch.
+///
+/// # Errors
+/// Whatever is no batch: a wrong word, a key or value beyond its limit, an id, seq or number that
+/// is none.
+pub fn parse_batch(text: &[u8]) -> Result<Vec<Numbered>, ParseError> {
+    let mut tokens = Tokens::new(text);
+    let mut commands = Vec::new();
+    if tokens.rest().is_empty() {
+        return Ok(commands);
+    }
+    loop {
+        commands.push(parse_command(&mut tokens)?);
+        if tokens.rest().is_empty() {
+            return Ok(commands);
+        }
+        let quoted = tokens.next_is_quoted();
+        let token = tokens.need("';'")?;
+        if quoted || *token != *SEPARATOR_TOKEN {
+            return Err(ParseError::at("';' or the end of the line", &token));
+        }
+    }
+}
+
+fn parse_command(tokens: &mut Tokens<'_>) -> Result<Numbered, ParseError> {
+    const EXPECTED: &str = "put, delete, cas, incr, session or once";
+    let id = parse_id(tokens)?;
+    let verb = tokens.need(EXPECTED)?;
+    let command = match &*verb {
+        b"session" => Command::Session,
+        b"once" => Command::Once {
+            session: SessionId(parse_number(tokens, "a session")?),
+            seq: parse_counter(tokens, "a seq from 1")?,
+            write: {
+                let verb = tokens.need("put, delete, cas or incr")?;
+                parse_change(&verb, "put, delete, cas or incr", tokens)?
+            },
+        },
+        verb => Command::Write(parse_change(verb, EXPECTED, tokens)?),
+    };
+    Ok(Numbered { id, command })
+}
+
+/// The next token as the id of a command.
+fn parse_id(tokens: &mut Tokens<'_>) -> Result<CommandId, ParseError> {
+    const EXPECTED: &str = "a command id such as n2.5.77";
+    let token = tokens.need(EXPECTED)?;
+    let parse = || {
+        let mut numbers = token.strip_prefix(b"n")?.split(|&b| b == b'.');
+        let mut next = || numbers.next().and_then(text::number).filter(|&n| n > 0);
+        let id = CommandId {
+            origin: u8::try_from(next()?).ok()?,
+            start: next()?,
+            number: next()?,
+        };
+        numbers.next().is_none().then_some(id)
+    };
+    parse().ok_or_else(|| ParseError::at(EXPECTED, &token))
+}
+
+fn parse_change(
+    verb: &[u8],
+    expected: &str,
+    tokens: &mut Tokens<'_>,
+) -> Result<Change, ParseError> {
+    match verb {
+        b"put" => Ok(Change::Put {
+            key: parse_key(tokens)?,
+            value: parse_value(tokens, "a value")?,
+        }),
+        b"delete" => Ok(Change::Delete {
+            key: parse_key(tokens)?,
+        }),
+        b"cas" => Ok(Change::Cas {
+            key: parse_key(tokens)?,
+            expected: parse_value(tokens, "the expected value")?,
+            new: parse_value(tokens, "the new value")?,
+        }),
+        b"incr" => Ok(Change::Incr {
+            key: parse_key(tokens)?,
+            by: tokens.parse("a 64-bit integer")?,
+        }),
+        other => Err(ParseError::at(expected, other)),
+    }
+}
+
+pub(super) fn parse_key(tokens: &mut Tokens<'_>) -> Result<Bytes, ParseError> {
+    let key = parse_word(tokens, "a key")?;
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err(ParseError::at(
+            format!("a key of 1 to {KEY_BYTES_MAX} bytes"),
+            &key,
+        ));
+    }
+    Ok(key)
+}
+
+pub(super) fn parse_value(tokens: &mut Tokens<'_>, expected: &str) -> Result<Bytes, ParseError> {
+    let value = parse_word(tokens, expected)?;
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(ParseError::at(
+            format!("{expected} of at most {VALUE_BYTES_MAX} bytes"),
+            &value,
+        ));
+    }
+    Ok(value)
+}
+
+/// A key or a value; never a separator.
+fn parse_word(tokens: &mut Tokens<'_>, expected: &str) -> Result<Bytes, ParseError> {
+    let quoted = tokens.next_is_quoted();
+    let token = tokens.need(expected)?;
+    if !quoted && *token == *SEPARATOR_TOKEN {
+        return Err(ParseError::at(expected, &token));
+    }
+    Ok(token.into())
+}
+
+pub(super) fn parse_number(tokens: &mut Tokens<'_>, expected: &str) -> Result<u64, ParseError> {
+    let token = tokens.need(expected)?;
+    text::number(&token).ok_or_else(|| ParseError::at(expected, &token))
+}
+
+/// A number that counts from 1.
+pub(super) fn parse_counter(tokens: &mut Tokens<'_>, expected: &str) -> Result<u64, ParseError> {
+    match parse_number(tokens, expected)? {
+        0 => Err(ParseError::at(expected, b"0")),
+        number => Ok(number),
+    }
+}
+
+/// Commands of any content, for the tests of this module and its neighbours.
+#[cfg(test)]
+pub(super) mod any {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// Some bytes, often awkward ones.
+    pub(crate) fn bytes(min: usize) -> impl Strategy<Value = Bytes> {
+        prop_oneof![
+            vec(any::<u8>(), min..12),
+            vec(prop::sample::select(&b" ;\"\\ab\t\r\n"[..]), min..5),
+            Just(b";".to_vec()),
+        ]
+        .prop_map(Bytes::from)
+    }
+
+    pub(crate) fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            (bytes(1), bytes(0)).prop_map(|(key, value)| Change::Put { key, value }),
+            bytes(1).prop_map(|key| Change::Delete { key }),
+            (bytes(1), bytes(0), bytes(0)).prop_map(|(key, expected, new)| Change::Cas {
+                key,
+                expected,
+                new
+            }),
+            (bytes(1), any::<i64>()).prop_map(|(key, by)| Change::Incr { key, by }),
+        ]
+    }
+
+    pub(crate) fn command() -> impl Strategy<Value = Command> {
+        prop_oneof![
+            change().prop_map(Command::Write),
+            (any::<u64>(), 1..=u64::MAX, change()).prop_map(|(session, seq, write)| {
+                Command::Once {
+                    session: SessionId(session),
+                    seq,
+                    write,
+                }
+            }),
+            Just(Command::Session),
+        ]
+    }
+
+    /// Commands that open sessions and use them, again and again, on few keys.
+    pub(crate) fn once_of_few() -> impl Strategy<Value = Command> {
+        let word = |words: &'static [&'static str]| {
+            prop::sample::select(words).prop_map(|word| Bytes::from(word.as_bytes()))
+        };
+        let key = move || word(&["a", "ab", "b"]);
+        let value = move || word(&["1", "-5", "007", "9223372036854775807", "", "x y"]);
+        let few = prop_oneof![
+            (key(), value()).prop_map(|(key, value)| Change::Put { key, value }),
+            key().prop_map(|key| Change::Delete { key }),
+            (key(), value(), value()).prop_map(|(key, expected, new)| Change::Cas {
+                key,
+                expected,
+                new
+            }),
+            (key(), -2..=2_i64).prop_map(|(key, by)| Change::Incr { key, by }),
+        ];
+        (0..5_u64, 1..5_u64, few).prop_map(|(session, seq, write)| match session {
+            4 if seq == 1 => Command::Session,
+            4 => Command::Write(write),
+            session => Command::Once {
+                session: SessionId(session),
+                seq,
+                write,
+            },
+        })
+    }
+
+    pub(crate) fn numbered() -> impl Strategy<Value = Numbered> {
+        (1..=u8::MAX, 1..=u64::MAX, 1..=u64::MAX, command()).prop_map(
+            |(origin, start, number, command)| Numbered {
+                id: CommandId {
+                    origin,
+                    start,
+                    number,
+                },
+                command,
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn printed(batch: &[Numbered]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (at, Numbered { id, command }) in batch.iter().enumerate() {
+            if at > 0 {
+                push_separator(&mut out);
+            }
+            write_command(&mut out, *id, command);
+        }
+        out
+    }
+
+    /// The table at the head of this file.
+    const EVERY_FORM: &str = "n2.5.77 put apple 1.25 ; n2.5.78 delete k ; n2.5.79 cas k old new \
+        ; n2.5.80 incr k -5 ; n2.5.81 session ; n2.5.82 once 12 7 put k v";
+
+    #[test]
+    fn every_form_reads_and_prints_the_same() {
+        let batch = parse_batch(EVERY_FORM.as_bytes()).unwrap();
+        assert_eq!(batch.len(), 6);
+        assert_eq!(
+            batch[5],
+            Numbered {
+                id: CommandId {
+                    origin: 2,
+                    start: 5,
+                    number: 82
+                },
+                command: Command::Once {
+                    session: SessionId(12),
+                    seq: 7,
+                    write: Change::Put {
+                        key: b"k"[..].into(),
+                        value: b"v"[..].into()
+                    },
+                },
+            }
+        );
+        assert_eq!(printed(&batch), EVERY_FORM.as_bytes());
+    }
+
+    #[test]
+    fn a_semicolon_as_key_or_value_is_quoted() {
+        let text = br#"n1.1.1 put ";" ";" ; n1.1.2 cas a; ;; ";""#;
+        let batch = parse_batch(text).unwrap();
+        assert_eq!(batch.len(), 2);
+        assert_eq!(printed(&batch), text);
+        assert!(parse_batch(b"n1.1.1 put ; v").is_err());
+        assert!(parse_batch(br#"n1.1.1 session ";" n1.1.2 session"#).is_err());
+    }
+
+    #[test]
+    fn a_wrong_text_says_what_was_expected() {
+        for (text, error) in [
+            (
+                "n1.1 session",
+                r#"expected a command id such as n2.5.77, found "n1.1""#,
+            ),
+            (
+                "n0.1.1 session",
+                r#"expected a command id such as n2.5.77, found "n0.1.1""#,
+            ),
+            (
+                "n1.1.0 session",
+                r#"expected a command id such as n2.5.77, found "n1.1.0""#,
+            ),
+            (
+                "n1.1.1.1 session",
+                r#"expected a command id such as n2.5.77, found "n1.1.1.1""#,
+            ),
+            (
+                "n1.1.1 get k",
+                r#"expected put, delete, cas, incr, session or once, found "get""#,
+            ),
+            (
+                "n1.1.1 once 1 1 session",
+                r#"expected put, delete, cas or incr, found "session""#,
+            ),
+            (
+                "n1.1.1 once 1 0 delete k",
+                r#"expected a seq from 1, found "0""#,
+            ),
+            (
+                "n1.1.1 once x 1 delete k",
+                r#"expected a session, found "x""#,
+            ),
+            (
+                "n1.1.1 put k",
+                "expected a value, found the end of the line",
+            ),
+            (
+                "n1.1.1 put k ; n1.1.2 session",
+                r#"expected a value, found ";""#,
+            ),
+            (
+                "n1.1.1 put k v w",
+                r#"expected ';' or the end of the line, found "w""#,
+            ),
+            (
+                "n1.1.1 delete \"\"",
+                r#"expected a key of 1 to 1024 bytes, found """#,
+            ),
+            (
+                "n1.1.1 incr k 1.5",
+                r#"expected a 64-bit integer, found "1.5""#,
+            ),
+            (
+                "n1.1.1 session ; ",
+                "expected a command id such as n2.5.77, found the end of the line",
+            ),
+        ] {
+            assert_eq!(
+                parse_batch(text.as_bytes()).unwrap_err().to_string(),
+                error,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn limits_hold_inside_the_log_too() {
+        let put = |key: usize, value: usize| {
+            let text = format!("n1.1.1 put {} {}", "k".repeat(key), "v".repeat(value));
+            parse_batch(text.as_bytes())
+        };
+        assert!(put(KEY_BYTES_MAX, VALUE_BYTES_MAX).is_ok());
+        assert!(put(KEY_BYTES_MAX + 1, 1).is_err());
+        assert!(put(1, VALUE_BYTES_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn an_unreadable_text_is_a_batch_of_nothing() {
+        let batch = Batch::read(b"n1.1.1 session ; rubbish");
+        assert!(batch.commands().is_empty());
+        assert!(batch.error().is_some());
+        assert_ne!(batch.text_hash(), Batch::empty().text_hash());
+        assert!(Batch::empty().error().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn every_batch_reads_back(batch in vec(any::numbered(), 0..6)) {
+            let text = printed(&batch);
+            prop_assert!(!text.iter().any(u8::is_ascii_control));
+            prop_assert_eq!(parse_batch(&text).unwrap(), batch);
+        }
+
+        #[test]
+        fn batches_are_joined_without_reading_them(
+            left in vec(any::numbered(), 1..4),
+            right in vec(any::numbered(), 1..4),
+        ) {
+            let mut text = printed(&left);
+            push_separator(&mut text);
+            text.extend_from_slice(&printed(&right));
+            prop_assert_eq!(parse_batch(&text).unwrap(), [left, right].concat());
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in vec(any::<u8>(), 0..60)) {
+            let _ = parse_batch(&text);
+        }
+
+        /// Texts that are nearly right reach further than random bytes do.
+        #[test]
+        fn no_damage_makes_the_reader_panic(
+            mut text in vec(any::numbered(), 1..4).prop_map(|batch| printed(&batch)),
+            damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            for (at, byte) in damage {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            let _ = parse_batch(&text);
+            let _ = parse_batch(&text[..cut.index(text.len())]);
+        }
+    }
+}

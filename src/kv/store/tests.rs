@@ -1,0 +1,466 @@
+use super::super::batch::{any, push_separator, write_command};
+use super::super::command::SessionId;
+use super::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// Applies one batch to the next slot and returns the fates.
+fn apply(store: &mut Store, text: &str) -> Vec<Fate> {
+    let mut fates = Vec::new();
+    let batch = Batch::read(text.as_bytes());
+    assert_eq!(batch.error(), None, "{text}");
+    store.apply(store.applied() + 1, &batch, |_, fate| fates.push(fate));
+    fates
+}
+
+/// The outcomes of commands that all apply, numbered from 1 by server 1.
+fn outcomes(commands: &[&str]) -> Vec<Outcome> {
+    let batch: Vec<String> = (1..)
+        .zip(commands)
+        .map(|(number, command)| format!("n1.1.{number} {command}"))
+        .collect();
+    apply(&mut Store::new(), &batch.join(" ; "))
+        .into_iter()
+        .map(|fate| match fate {
+            Fate::Applied(outcome) => outcome,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+fn ok() -> Fate {
+    Fate::Applied(Outcome::Ok)
+}
+
+fn value(text: &str) -> Bytes {
+    text.as_bytes().into()
+}
+
+#[test]
+fn every_command_comes_to_its_outcomes() {
+    use Outcome::{Mismatch, NotFound, Number, Ok, Session};
+    assert_eq!(
+        outcomes(
+            &[
+                "delete k",
+                "cas k a b",
+                "put k a",
+                "cas k b c",
+                "cas k a b",
+                "delete k",
+                "incr n",
+                "session",
+                "session",
+            ]
+            .map(|command| if command == "incr n" {
+                "incr n -5"
+            } else {
+                command
+            })
+        ),
+        [
+            NotFound,
+            NotFound,
+            Ok,
+            Mismatch(value("a")),
+            Ok,
+            Ok,
+            Number(-5),
+            Session(SessionId(1)),
+            Session(SessionId(2)),
+        ]
+    );
+}
+
+#[test]
+fn incr_adds_to_the_integers_it_writes_and_to_no_other_text() {
+    for (text, sum) in [
+        ("0", Some(1)),
+        ("-1", Some(0)),
+        ("41", Some(42)),
+        ("-9223372036854775808", Some(i64::MIN + 1)),
+        ("9223372036854775806", Some(i64::MAX)),
+    ] {
+        let put = format!("put k {text}");
+        assert_eq!(
+            outcomes(&[&put, "incr k 1"]).pop(),
+            sum.map(Outcome::Number),
+            "{text}"
+        );
+    }
+    for text in [
+        "+5",
+        "05",
+        "007",
+        "-0",
+        "-",
+        "-05",
+        "--1",
+        "\"\"",
+        "\" 1\"",
+        "\"1 \"",
+        "1.0",
+        "1e3",
+        "x",
+        "0x10",
+        "9223372036854775808",
+        "\"1\\n\"",
+    ] {
+        let put = format!("put k {text}");
+        assert_eq!(
+            outcomes(&[&put, "incr k 1"]).pop(),
+            Some(Outcome::NotANumber(NO_INTEGER)),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn an_overflow_changes_nothing() {
+    let mut store = Store::new();
+    for (number, (at, by)) in (0..).zip([(i64::MAX, 1), (i64::MIN, -1)]) {
+        let put = 2 * number + 1;
+        let text = format!("n1.1.{put} put k {at} ; n1.1.{} incr k {by}", put + 1);
+        assert_eq!(
+            apply(&mut store, &text)[1],
+            Fate::Applied(Outcome::NotANumber(OUT_OF_RANGE))
+        );
+        assert_eq!(store.get(b"k"), Some(value(&at.to_string())));
+    }
+}
+
+/// D14: a list is one state of the map, in byte order.
+#[test]
+fn a_list_holds_the_keys_of_a_prefix_in_byte_order() {
+    let mut store = Store::new();
+    apply(
+        &mut store,
+        r#"n1.1.1 put b 1 ; n1.1.2 put a 2 ; n1.1.3 put ab 3 ; n1.1.4 put "\xff" 4 ; n1.1.5 put aB 5"#,
+    );
+    let keys = |prefix: &[u8]| -> Vec<Vec<u8>> {
+        let pairs = store.list(prefix);
+        pairs.iter().map(|(key, _)| key.to_vec()).collect()
+    };
+    assert_eq!(keys(b""), [&b"a"[..], b"aB", b"ab", b"b", b"\xff"]);
+    assert_eq!(keys(b"a"), [&b"a"[..], b"aB", b"ab"]);
+    assert_eq!(keys(b"\xff"), [b"\xff"]);
+    assert!(keys(b"c").is_empty());
+    assert_eq!((store.len(), store.is_empty()), (5, false));
+    assert_eq!(store.list(b"ab"), [(value("ab"), value("3"))]);
+}
+
+/// One counter per origin: the next number applies, a lower one is a repeat, a higher one waits.
+/// P18, P50: a command that two leaders proposed, in two slots, applies once.
+#[test]
+fn a_command_of_an_origin_applies_once_and_in_order() {
+    let mut store = Store::new();
+    assert_eq!(
+        apply(&mut store, "n2.5.1 incr k 1"),
+        [Fate::Applied(Outcome::Number(1))]
+    );
+    assert_eq!(apply(&mut store, "n2.5.1 incr k 1"), [Fate::Repeat]);
+    assert_eq!(
+        apply(
+            &mut store,
+            "n2.5.3 put k c ; n2.5.2 put k b ; n2.5.2 put k b ; n2.5.3 put k c"
+        ),
+        [Fate::Skipped { expected: 2 }, ok(), Fate::Repeat, ok()]
+    );
+    assert_eq!(store.get(b"k"), Some(value("c")));
+    assert_eq!(store.counter(2), Counter { start: 5, next: 4 });
+}
+
+#[test]
+fn origins_count_apart() {
+    let mut store = Store::new();
+    assert_eq!(
+        apply(
+            &mut store,
+            "n1.1.1 put k a ; n2.1.1 put k b ; n2.1.2 put k c ; n1.1.2 put k d"
+        ),
+        [ok(), ok(), ok(), ok()]
+    );
+    assert_eq!(store.counter(3), Counter { start: 0, next: 1 });
+}
+
+/// One counter per origin: what an origin handed on before it stopped is void once the log shows its
+/// next start.
+#[test]
+fn a_newer_start_makes_older_ones_void() {
+    let mut store = Store::new();
+    assert_eq!(
+        apply(
+            &mut store,
+            "n2.5.1 put k a ; n2.6.2 put k b ; n2.5.2 put k c ; n2.6.1 put k d ; n2.6.2 put k b"
+        ),
+        [
+            ok(),
+            Fate::Skipped { expected: 1 },
+            Fate::Repeat,
+            ok(),
+            ok()
+        ]
+    );
+    assert_eq!(store.get(b"k"), Some(value("b")));
+}
+
+/// D12, P45: a client's retry, by whichever server, gets the first outcome; a newer value stays.
+#[test]
+fn a_retry_in_a_session_brings_no_old_value_back() {
+    let mut store = Store::new();
+    assert_eq!(
+        apply(
+            &mut store,
+            "n1.1.1 session ; n1.1.2 once 1 1 put k a ; n2.1.1 put k b ; n3.1.1 once 1 1 put k a"
+        )[1..],
+        [ok(), ok(), ok()]
+    );
+    assert_eq!(store.get(b"k"), Some(value("b")));
+    assert_eq!(
+        apply(
+            &mut store,
+            "n1.1.3 once 9 1 put k x ; n1.1.4 once 1 3 delete k ; n1.1.5 once 1 2 put k x"
+        ),
+        [
+            Fate::Applied(Outcome::NoSession),
+            ok(),
+            Fate::Applied(Outcome::StaleSeq(3))
+        ]
+    );
+    assert_eq!(store.get(b"k"), None);
+}
+
+#[test]
+fn a_slot_that_changes_nothing_still_counts() {
+    let mut store = Store::new();
+    let before = store.hash();
+    store.apply(1, &Batch::empty(), |_, _| panic!("there was no command"));
+    assert_eq!(store.applied(), 1);
+    assert_ne!(store.hash(), before);
+}
+
+/// I5: the same unreadable text is nothing on every server, and still moves slot and hash.
+#[test]
+fn an_unreadable_text_is_applied_as_nothing() {
+    let mut stores = [Store::new(), Store::new()];
+    for store in &mut stores {
+        let batch = Batch::read(b"n1.1.1 put k v ; rubbish");
+        store.apply(1, &batch, |_, _| panic!("there was no command"));
+    }
+    assert_eq!(stores[0], stores[1]);
+    assert_eq!((stores[0].len(), stores[0].applied()), (0, 1));
+    assert_eq!(stores[0].counter(1), Counter::default());
+}
+
+/// P19: a learner that skips a slot, or applies one twice, stops here.
+#[test]
+#[should_panic(expected = "I5: s3 applied right after s1")]
+fn a_gap_in_the_slots_is_a_broken_invariant() {
+    let mut store = Store::new();
+    store.apply(1, &Batch::empty(), |_, _| {});
+    store.apply(3, &Batch::empty(), |_, _| {});
+}
+
+/// P26: the hash is the same on every machine and for ever.
+#[test]
+fn a_known_log_has_a_known_hash() {
+    let mut store = Store::new();
+    apply(
+        &mut store,
+        "n2.5.1 session ; n2.5.2 put apple 1.25 ; n2.5.3 once 1 1 cas apple x y ; n2.5.4 incr n -5",
+    );
+    store.apply(2, &Batch::empty(), |_, _| {});
+    apply(
+        &mut store,
+        "n2.5.4 incr n -5 ; n2.5.9 session ; n2.5.5 once 1 1 delete apple ; n2.5.6 incr apple 1",
+    );
+    assert_eq!(format!("{:016x}", store.hash()), "0");
+}
+
+/// P26: servers that came to different outcomes differ in their hash, though their logs agree.
+#[test]
+fn a_divergence_in_outcomes_shows_in_the_hash() {
+    let hash_after = |first: &str| {
+        let mut store = Store::new();
+        apply(&mut store, first);
+        store.hash = Hash::START;
+        apply(&mut store, "n1.1.2 cas k a b ; n1.1.3 incr n 1");
+        store.hash()
+    };
+    let hashes = [
+        "put k a", "put k c", "put k d", "put n 1", "put n x", "put n 2",
+    ]
+    .map(|first| hash_after(&format!("n1.1.1 {first}")));
+    for (at, hash) in hashes.iter().enumerate() {
+        assert!(!hashes[..at].contains(hash), "{at}: {hashes:x?}");
+    }
+}
+
+/// The store as a beginner would write it: lists searched from one end.
+#[derive(Default)]
+struct Model {
+    map: Vec<(Bytes, Bytes)>,
+    /// Every command that applied, by origin and start.
+    seen: Vec<CommandId>,
+    opened: u64,
+    /// Every run of a session.
+    runs: Vec<(u64, u64, Outcome)>,
+}
+
+impl Model {
+    fn apply(&mut self, id: CommandId, command: &Command) -> Fate {
+        let newest = self.seen.iter().filter(|seen| seen.origin == id.origin);
+        if newest.clone().any(|seen| seen.start > id.start) {
+            return Fate::Repeat;
+        }
+        // A number 0 stands for "this start was seen".
+        self.seen.push(CommandId { number: 0, ..id });
+        if self.seen.contains(&id) {
+            return Fate::Repeat;
+        }
+        let before = CommandId {
+            number: id.number - 1,
+            ..id
+        };
+        if !self.seen.contains(&before) {
+            let count = |number| self.seen.contains(&CommandId { number, ..id });
+            let expected = (1..).find(|&number| !count(number)).unwrap();
+            return Fate::Skipped { expected };
+        }
+        self.seen.push(id);
+        Fate::Applied(self.run(command))
+    }
+
+    fn run(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::Session => {
+                self.opened += 1;
+                Outcome::Session(SessionId(self.opened))
+            }
+            Command::Write(write) => self.write(write),
+            Command::Once {
+                session: SessionId(session),
+                seq,
+                write,
+            } => {
+                if *session == 0 || *session > self.opened {
+                    return Outcome::NoSession;
+                }
+                let last = self.runs.iter().rfind(|(id, _, _)| id == session);
+                match last {
+                    Some((_, last, outcome)) if last == seq => outcome.clone(),
+                    Some((_, last, _)) if last > seq => Outcome::StaleSeq(*last),
+                    _ => {
+                        let outcome = self.write(write);
+                        self.runs.push((*session, *seq, outcome.clone()));
+                        outcome
+                    }
+                }
+            }
+        }
+    }
+
+    fn get(&self, key: &Bytes) -> Option<Bytes> {
+        let pair = self.map.iter().find(|(found, _)| found == key)?;
+        Some(pair.1.clone())
+    }
+
+    fn put(&mut self, key: &Bytes, value: Bytes) -> Outcome {
+        self.map.retain(|(found, _)| found != key);
+        self.map.push((key.clone(), value));
+        Outcome::Ok
+    }
+
+    fn write(&mut self, write: &Write) -> Outcome {
+        match write {
+            Write::Put { key, value } => self.put(key, value.clone()),
+            Write::Delete { key } => match self.get(key) {
+                None => Outcome::NotFound,
+                Some(_) => {
+                    self.map.retain(|(found, _)| found != key);
+                    Outcome::Ok
+                }
+            },
+            Write::Cas { key, expected, new } => match self.get(key) {
+                None => Outcome::NotFound,
+                Some(current) if current == *expected => self.put(key, new.clone()),
+                Some(current) => Outcome::Mismatch(current),
+            },
+            Write::Incr { key, by } => {
+                let text = self.get(key).unwrap_or_else(|| value("0"));
+                let text = String::from_utf8_lossy(&text).into_owned();
+                let Some(current) = text.parse::<i64>().ok().filter(|n| n.to_string() == text)
+                else {
+                    return Outcome::NotANumber(NO_INTEGER);
+                };
+                match i64::try_from(i128::from(current) + i128::from(*by)) {
+                    Err(_) => Outcome::NotANumber(OUT_OF_RANGE),
+                    Ok(sum) => {
+                        self.put(key, value(&sum.to_string()));
+                        Outcome::Number(sum)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Slots of commands of few origins and starts: repeats, gaps and restarts are common.
+fn slots() -> impl Strategy<Value = Vec<Vec<Numbered>>> {
+    let numbered = (1..3_u8, 0..20_u64, 0..4_u64, any::once_of_few()).prop_map(
+        |(origin, start, number, command)| {
+            let id = CommandId {
+                origin,
+                // Mostly the first start.
+                start: start.saturating_sub(17) + 1,
+                number,
+            };
+            Numbered { id, command }
+        },
+    );
+    vec(vec(numbered, 0..6), 0..25).prop_map(|mut slots| {
+        // Numbers near the ones that come next.
+        let mut counts = BTreeMap::new();
+        for Numbered { id, .. } in slots.iter_mut().flatten() {
+            let next: &mut u64 = counts.entry((id.origin, id.start)).or_insert(1);
+            id.number = match id.number {
+                0 => next.saturating_sub(1).max(1),
+                1 => *next + 1,
+                _ => *next,
+            };
+            if id.number == *next {
+                *next += 1;
+            }
+        }
+        slots
+    })
+}
+
+proptest! {
+    /// I5, I7: the store does what the plain model does, and two servers with one log are equal.
+    #[test]
+    fn the_store_does_what_the_model_does(slots in slots()) {
+        let (mut store, mut twin, mut model) = (Store::new(), Store::new(), Model::default());
+        for (slot, commands) in (1..).zip(&slots) {
+            let mut text = Vec::new();
+            for (at, Numbered { id, command }) in commands.iter().enumerate() {
+                if at > 0 {
+                    push_separator(&mut text);
+                }
+                write_command(&mut text, *id, command);
+            }
+            let mut fates = Vec::new();
+            store.apply(slot, &Batch::read(&text), |id, fate| fates.push((id, fate)));
+            twin.apply(slot, &Batch::read(&text), |_, _| {});
+            let expected: Vec<_> = commands
+                .iter()
+                .map(|Numbered { id, command }| (*id, model.apply(*id, command)))
+                .collect();
+            prop_assert_eq!(fates, expected);
+        }
+        model.map.sort();
+        prop_assert_eq!(store.list(b""), model.map);
+        prop_assert_eq!(store.applied(), slots.len() as u64);
+        prop_assert_eq!(store, twin);
+    }
+}
