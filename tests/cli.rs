@@ -49,8 +49,8 @@ fn server(mut reply: impl FnMut(&str) -> String + Send + 'static) -> Fake {
     })
 }
 
-const COMMANDS: [&str; 9] = [
-    "server", "shell", "put", "get", "delete", "cas", "incr", "list", "status",
+const COMMANDS: [&str; 10] = [
+    "server", "shell", "put", "get", "delete", "cas", "incr", "list", "status", "log",
 ];
 
 #[test]
@@ -372,4 +372,31 @@ fn a_server_that_cannot_write_its_log_does_not_start() {
         err.starts_with("quince: cannot open the log file /nonexistent/server.log: "),
         "{err}"
     );
+}
+
+#[test]
+fn a_log_that_is_not_there_is_told() {
+    let (code, out, err) = run(&["log", "/nonexistent/data"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.starts_with("quince: cannot open /nonexistent/data: "),
+        "{err}"
+    );
+    let empty = tempfile::tempdir().unwrap();
+    let (code, out, err) = run(&["log", empty.path().to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("no log is here"), "{err}");
+}
+
+#[test]
+fn a_log_is_printed_a_line_a_record() {
+    use quince::disk::dir::FsDir;
+    use quince::disk::log::{Log, Options};
+
+    let place = tempfile::tempdir().unwrap();
+    let dir = FsDir::create(place.path()).unwrap();
+    Log::create(&dir, &Options::default()).unwrap();
+    let (code, out, err) = run(&["log", place.path().to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("log-00000001 0 1 "), "{out}");
 }

@@ -16,6 +16,7 @@
 //! command with 0 and without a word.
 
 mod flags;
+mod log;
 mod logging;
 mod oneshot;
 mod reach;
@@ -86,6 +87,8 @@ enum Command {
     List(oneshot::List),
     /// Show how every server is doing
     Status(status::Args),
+    /// Print what a server's log on disk holds
+    Log(log::Args),
 }
 
 /// Does what the command line says, and returns the exit code of the process.
@@ -100,6 +103,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Incr(args) => oneshot::incr(args),
         Command::List(args) => oneshot::list(args),
         Command::Status(args) => status::run(&args),
+        Command::Log(args) => log::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
