@@ -2,3 +2,4 @@
 pub mod kv;
 pub mod paxos;
 pub mod text;
+pub mod wire;

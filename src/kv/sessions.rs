@@ -2,8 +2,8 @@
 //!
 //! A client that loses a reply does not know whether its command ran. With a session it can send
 //! the command again, at any server, under the same seq: it runs at most once (invariant I7,
-//! pitfalls D12 and P45). The table is part of the replicated state. It is read and changed only while a
-//! slot is applied, and every snapshot holds it (P24).
+//! pitfalls D12 and P45). The table is part of the replicated state. It is read and changed only
+//! while a slot is applied, and every snapshot holds it (P24).
 //!
 //! | `ONCE session seq` finds | comes to |
 //! | --- | --- |
@@ -14,15 +14,16 @@
 //!
 //! Sessions do not expire by time, for no two servers have the same clock (P26). They end in log
 //! order: the one whose last use (its opening, or any `ONCE` that named it while it lived) lies
-//! furthest back goes first. An ended session is unknown for ever, as ids are never handed out twice: its commands
-//! are refused, and never run as new.
+//! furthest back goes first. An ended session is unknown for ever, as ids are never handed out
+//! twice: its commands are refused, and never run as new.
 //!
 //! Two bounds hold, and the same rule applies at both:
 //! * [`SESSIONS_MAX`] sessions. One more ends the least recently used.
 //! * [`REMEMBERED_BYTES_MAX`] bytes of values inside remembered outcomes. Only `Mismatch` holds a
 //!   value, which the map may have dropped since: 65,536 of the longest would be 64 GiB. Past the
-//!   bound the least recently used *of the sessions that hold one* ends. To forget just its value would
-//!   leave a seq that has neither run nor a reply; an ended session is a thing that clients know.
+//!   bound the least recently used *of the sessions that hold one* ends. To forget just its value
+//!   would leave a seq that has neither run nor a reply; an ended session is a thing that clients
+//!   know.
 //!
 //! Left out on purpose: commands in parallel within a session (its client waits for each reply),
 //! and closing one (it costs about 100 bytes until it ends).
@@ -208,9 +209,15 @@ mod tests {
     use super::super::command::Bytes;
     use super::*;
 
+    fn open(sessions: &mut Sessions, count: usize) {
+        for _ in 0..count {
+            sessions.open();
+        }
+    }
+
     fn opened(count: usize) -> Sessions {
         let mut sessions = Sessions::default();
-        (0..count).for_each(|_| drop(sessions.open()));
+        open(&mut sessions, count);
         sessions
     }
 
@@ -267,7 +274,7 @@ mod tests {
         }
         sessions.once(SessionId(2), 7, never);
         sessions.once(SessionId(3), 1, never);
-        (0..SESSIONS_MAX - 3).for_each(|_| drop(sessions.open()));
+        open(&mut sessions, SESSIONS_MAX - 3);
         assert_eq!(sessions.len(), SESSIONS_MAX);
         assert_eq!(sessions.once(SessionId(4), 1, never), Outcome::NoSession);
         sessions.open();

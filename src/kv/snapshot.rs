@@ -10,16 +10,17 @@
 //! | `pair apple 1.25` | a key and its value |
 //! | `end 1234` | last: how many lines stood before it |
 //!
-//! Sessions stand least recently used first, for they must end in the same order on the server
-//! that reads this; keys stand in byte order. One state has one text. Words are tokens of [`crate::text`], as in a batch.
+//! Sessions stand least recently used first, for they must end in the same order on the server that
+//! reads this; keys stand in byte order. One state has one text. Words are tokens of
+//! [`crate::text`], as in a batch.
 //!
 //! It keeps invariants I5 and I7 over a snapshot: the counters and the sessions travel with the
 //! map, so a retry that arrives after it is still a retry (pitfall P24). A text that ends early,
 //! misses its end or says a thing twice gives no store at all.
 //!
 //! Left out on purpose: files, checksums and the wire. Whoever stores or sends the lines guards
-//! them. For a state that stays put while service goes on, clone the [`Store`] first: the clone shares
-//! all keys and values, and costs about 100 bytes a key while it lives.
+//! them. For a state that stays put while service goes on, clone the [`Store`] first: the clone
+//! shares all keys and values, and costs about 100 bytes a key while it lives.
 
 use super::batch::{parse_counter, parse_key, parse_number, parse_value, push_text, write_words};
 use super::command::{Outcome, SessionId};

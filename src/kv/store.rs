@@ -7,8 +7,8 @@
 //!
 //! A command has the name that its origin gave it: the server's number, its start counter, and a
 //! number from 1 without gaps. A server hands the same command on again when it hears nothing, and
-//! leaders come and go, so the log may hold it twice, or its successor before it. One counter for each origin
-//! sorts that out (invariant I7, pitfalls P18 and P50):
+//! leaders come and go, so the log may hold it twice, or its successor before it. One counter for
+//! each origin sorts that out (invariant I7, pitfalls P18 and P50):
 //!
 //! | the command's | and | becomes of it |
 //! | --- | --- | --- |
@@ -21,8 +21,8 @@
 //! So the order of one server's clients is kept, whatever leaders and slots did.
 //!
 //! `INCR` takes for a number exactly what it writes itself: an optional `-` and digits, within 64
-//! bits, with no `+`, no leading zero, no `-0` and no blank. A value such as `007` is more likely a code than a
-//! count, and would come back without its zeros.
+//! bits, with no `+`, no leading zero, no `-0` and no blank. A value such as `007` is more likely a
+//! code than a count, and would come back without its zeros.
 //!
 //! Left out on purpose: locks (who owns the store decides), the disk, and the check whether a read
 //! is fresh enough. A read here answers from what is applied, now.

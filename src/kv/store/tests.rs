@@ -40,24 +40,17 @@ fn value(text: &str) -> Bytes {
 fn every_command_comes_to_its_outcomes() {
     use Outcome::{Mismatch, NotFound, Number, Ok, Session};
     assert_eq!(
-        outcomes(
-            &[
-                "delete k",
-                "cas k a b",
-                "put k a",
-                "cas k b c",
-                "cas k a b",
-                "delete k",
-                "incr n",
-                "session",
-                "session",
-            ]
-            .map(|command| if command == "incr n" {
-                "incr n -5"
-            } else {
-                command
-            })
-        ),
+        outcomes(&[
+            "delete k",
+            "cas k a b",
+            "put k a",
+            "cas k b c",
+            "cas k a b",
+            "delete k",
+            "incr n -5",
+            "session",
+            "session",
+        ]),
         [
             NotFound,
             NotFound,
@@ -183,8 +176,8 @@ fn origins_count_apart() {
     assert_eq!(store.counter(3), Counter { start: 0, next: 1 });
 }
 
-/// One counter per origin: what an origin handed on before it stopped is void once the log shows its
-/// next start.
+/// One counter per origin: what an origin handed on before it stopped is void once the log shows
+/// its next start.
 #[test]
 fn a_newer_start_makes_older_ones_void() {
     let mut store = Store::new();
@@ -274,7 +267,7 @@ fn a_known_log_has_a_known_hash() {
         &mut store,
         "n2.5.4 incr n -5 ; n2.5.9 session ; n2.5.5 once 1 1 delete apple ; n2.5.6 incr apple 1",
     );
-    assert_eq!(format!("{:016x}", store.hash()), "0");
+    assert_eq!(format!("{:016x}", store.hash()), "1879a38ede8c2b78");
 }
 
 /// P26: servers that came to different outcomes differ in their hash, though their logs agree.
@@ -323,8 +316,13 @@ impl Model {
             ..id
         };
         if !self.seen.contains(&before) {
-            let count = |number| self.seen.contains(&CommandId { number, ..id });
-            let expected = (1..).find(|&number| !count(number)).unwrap();
+            let mut expected = 1;
+            while self.seen.contains(&CommandId {
+                number: expected,
+                ..id
+            }) {
+                expected += 1;
+            }
             return Fate::Skipped { expected };
         }
         self.seen.push(id);
@@ -374,13 +372,15 @@ impl Model {
     fn write(&mut self, write: &Write) -> Outcome {
         match write {
             Write::Put { key, value } => self.put(key, value.clone()),
-            Write::Delete { key } => match self.get(key) {
-                None => Outcome::NotFound,
-                Some(_) => {
-                    self.map.retain(|(found, _)| found != key);
+            Write::Delete { key } => {
+                let before = self.map.len();
+                self.map.retain(|(found, _)| found != key);
+                if self.map.len() < before {
                     Outcome::Ok
+                } else {
+                    Outcome::NotFound
                 }
-            },
+            }
             Write::Cas { key, expected, new } => match self.get(key) {
                 None => Outcome::NotFound,
                 Some(current) if current == *expected => self.put(key, new.clone()),

@@ -1,0 +1,293 @@
+//! Bytes of a stream to lines, in bounded memory.
+//!
+//! A [`LineBuffer`] stands between a socket and whoever reads lines: it takes what has arrived in
+//! one read, and gives the whole lines in it one by one. Three promises:
+//! * bytes after the last LF are never a line (pitfall P48: a command cut by the end of the stream
+//!   is not executed);
+//! * it never holds more than the longest line and one read; a longer line is dropped as it
+//!   arrives, up to its LF, and reported once;
+//! * every byte is looked at once and moved at most a constant number of times, whether
+//!   ten thousand lines arrive at once or one long line arrives in small pieces.
+//!
+//! Left out on purpose: what a line means, and the CR before a LF, which belongs to the line here.
+
+use std::io::{self, ErrorKind, Read};
+
+/// The size of the buffer at rest, in bytes. It grows for a longer line, and shrinks back once that
+/// line is taken.
+const REST_BYTES: usize = 16 * 1_024;
+
+/// The least room that a read gets, in bytes.
+const READ_BYTES_MIN: usize = 4 * 1_024;
+
+// A shrunk buffer has room for a read, and does not have to grow again at once.
+const _: () = assert!(REST_BYTES / 2 + READ_BYTES_MIN <= REST_BYTES);
+
+/// What came before a LF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// A line, without its LF.
+    Whole(&'a [u8]),
+    /// A line longer than the limit stood here and was dropped.
+    TooLong,
+}
+
+/// Reads a stream line by line. See the module's promises.
+#[derive(Debug)]
+pub struct LineBuffer {
+    buffer: Vec<u8>,
+    /// Where the next line begins.
+    start: usize,
+    /// Up to here there is no LF since `start`.
+    scanned: usize,
+    /// Where the bytes read so far end.
+    end: usize,
+    /// Inside a line that is too long: nothing of it is kept.
+    dropping: bool,
+    line_bytes_max: usize,
+}
+
+impl LineBuffer {
+    /// An empty buffer for lines of at most `line_bytes_max` bytes, not counting the LF.
+    pub fn new(line_bytes_max: usize) -> Self {
+        Self {
+            buffer: vec![0; REST_BYTES],
+            start: 0,
+            scanned: 0,
+            end: 0,
+            dropping: false,
+            line_bytes_max,
+        }
+    }
+
+    /// Reads once from `stream`, and returns how many bytes came: 0 at its end. Take all lines with
+    /// [`LineBuffer::next_line`] before reading again.
+    ///
+    /// # Errors
+    /// What `stream` returns, but for interruptions, after which it is read again.
+    pub fn read_from(&mut self, stream: &mut impl Read) -> io::Result<usize> {
+        assert!(
+            self.scanned == self.end,
+            "the lines that have arrived must be taken before more are read"
+        );
+        self.make_room();
+        loop {
+            match stream.read(&mut self.buffer[self.end..]) {
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next line; none until more has been read.
+    pub fn next_line(&mut self) -> Option<Line<'_>> {
+        let unseen = &self.buffer[self.scanned..self.end];
+        if let Some(at) = unseen.iter().position(|&byte| byte == b'\n') {
+            let line = self.start..self.scanned + at;
+            self.start = line.end + 1;
+            self.scanned = self.start;
+            let too_long = self.dropping || line.len() > self.line_bytes_max;
+            self.dropping = false;
+            return Some(if too_long {
+                Line::TooLong
+            } else {
+                Line::Whole(&self.buffer[line])
+            });
+        }
+        self.dropping |= self.end - self.start > self.line_bytes_max;
+        if self.dropping {
+            self.start = self.end;
+        }
+        self.scanned = self.end;
+        None
+    }
+
+    /// Moves what is left of the last read to the front, and gives the buffer its size: called
+    /// once a read, never once a line.
+    fn make_room(&mut self) {
+        let held = self.end - self.start;
+        if held <= REST_BYTES / 2 && self.buffer.len() > REST_BYTES {
+            let mut small = vec![0; REST_BYTES];
+            small[..held].copy_from_slice(&self.buffer[self.start..self.end]);
+            self.buffer = small;
+        } else {
+            self.buffer.copy_within(self.start..self.end, 0);
+        }
+        (self.start, self.scanned, self.end) = (0, held, held);
+        let len = self.buffer.len();
+        if len - held < READ_BYTES_MIN {
+            // At most the longest line and one read: a longer part of a line was dropped before.
+            let most = self.line_bytes_max.max(REST_BYTES) + READ_BYTES_MIN;
+            let grown = (2 * len).min(most);
+            self.buffer.reserve_exact(grown - len);
+            self.buffer.resize(grown, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// A stream that gives its bytes in pieces of these sizes, over and over.
+    struct Pieces<'a> {
+        bytes: &'a [u8],
+        sizes: std::iter::Cycle<std::vec::IntoIter<usize>>,
+    }
+
+    impl<'a> Pieces<'a> {
+        fn new(bytes: &'a [u8], sizes: Vec<usize>) -> Self {
+            let sizes = sizes.into_iter().cycle();
+            Self { bytes, sizes }
+        }
+    }
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            assert!(room.len() >= READ_BYTES_MIN, "a read has room");
+            let size = self.sizes.next().unwrap_or(1).min(room.len());
+            self.bytes.read(&mut room[..size])
+        }
+    }
+
+    /// All lines of a stream, none for one that is too long; and the largest buffer on the way.
+    fn lines(mut stream: impl Read, max: usize) -> (Vec<Option<Vec<u8>>>, usize) {
+        let mut buffer = LineBuffer::new(max);
+        let mut lines = Vec::new();
+        let mut largest = 0;
+        while buffer.read_from(&mut stream).unwrap() > 0 {
+            largest = largest.max(buffer.buffer.capacity());
+            while let Some(line) = buffer.next_line() {
+                lines.push(match line {
+                    Line::Whole(line) => Some(line.to_vec()),
+                    Line::TooLong => None,
+                });
+            }
+        }
+        (lines, largest)
+    }
+
+    /// P48: a command cut short by the end of the stream is no line.
+    #[test]
+    fn bytes_after_the_last_lf_are_never_a_line() {
+        let (found, _) = lines(&b"PUT k 1\nPUT k 10"[..], 100);
+        assert_eq!(found, [Some(b"PUT k 1".to_vec())]);
+        assert_eq!(lines(&b"PUT k 10"[..], 100).0, []);
+        assert_eq!(lines(&b"PUT k 10"[..], 3).0, []);
+    }
+
+    #[test]
+    fn a_line_of_exactly_the_limit_is_whole() {
+        let (found, _) = lines(&b"abc\nabcd\n\nabc\n"[..], 3);
+        let abc = Some(b"abc".to_vec());
+        assert_eq!(found, [abc.clone(), None, Some(vec![]), abc]);
+    }
+
+    #[test]
+    fn a_line_too_long_is_dropped_in_bounded_memory_and_reported_once() {
+        let max = 100_000;
+        let stream = [&vec![b'x'; 50 * max][..], b"\nPING\n"].concat();
+        let (found, largest) = lines(Pieces::new(&stream, vec![9_000, 1]), max);
+        assert_eq!(found, [None, Some(b"PING".to_vec())]);
+        assert!(largest <= max + READ_BYTES_MIN, "{largest}");
+    }
+
+    #[test]
+    fn a_long_line_in_small_pieces_is_whole_and_the_buffer_shrinks_after_it() {
+        let max = 4 * 1_048_576;
+        let long = vec![b'x'; max];
+        let stream = [&long[..], b"\nPI"].concat();
+        let mut pieces = Pieces::new(&stream, vec![1_448]);
+        let mut buffer = LineBuffer::new(max);
+        while buffer.next_line() != Some(Line::Whole(&long)) {
+            assert!(buffer.read_from(&mut pieces).unwrap() > 0);
+        }
+        assert!(buffer.buffer.capacity() <= max + READ_BYTES_MIN);
+        assert_eq!(buffer.next_line(), None);
+        buffer.read_from(&mut &b"NG\n"[..]).unwrap();
+        assert_eq!(buffer.buffer.capacity(), REST_BYTES);
+        assert_eq!(buffer.next_line(), Some(Line::Whole(b"PING")));
+    }
+
+    #[test]
+    fn many_small_lines_come_one_by_one() {
+        let stream = b"GET apple\n".repeat(10_000);
+        let (found, largest) = lines(&stream[..], 100);
+        assert_eq!(found.len(), 10_000);
+        assert!(
+            found
+                .iter()
+                .all(|line| line.as_deref() == Some(b"GET apple"))
+        );
+        assert_eq!(largest, REST_BYTES);
+    }
+
+    #[test]
+    fn an_error_of_the_stream_loses_nothing() {
+        struct Failing;
+        impl Read for Failing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(ErrorKind::WouldBlock.into())
+            }
+        }
+        let mut buffer = LineBuffer::new(100);
+        buffer.read_from(&mut &b"PI"[..]).unwrap();
+        assert_eq!(buffer.next_line(), None);
+        let error = buffer.read_from(&mut Failing).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        assert_eq!(buffer.next_line(), None);
+        buffer.read_from(&mut &b"NG\n"[..]).unwrap();
+        assert_eq!(buffer.next_line(), Some(Line::Whole(b"PING")));
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_give_the_lines_of_a_plain_split(
+            parts in vec((any::<u8>(), 0..60_usize, any::<bool>()), 0..200),
+            sizes in vec(1..50_usize, 1..5),
+            max in 0..50_usize,
+        ) {
+            let mut stream = Vec::new();
+            for (byte, count, lf) in parts {
+                stream.extend(std::iter::repeat_n(byte, count));
+                if lf {
+                    stream.push(b'\n');
+                }
+            }
+            let mut expected: Vec<Option<Vec<u8>>> = stream
+                .split(|&byte| byte == b'\n')
+                .map(|line| (line.len() <= max).then(|| line.to_vec()))
+                .collect();
+            expected.pop();
+            prop_assert_eq!(lines(Pieces::new(&stream, sizes), max).0, expected);
+        }
+
+        /// The same over the sizes at which the buffer grows and shrinks.
+        #[test]
+        fn growing_and_shrinking_lose_nothing(
+            lengths in vec(prop_oneof![0..50_usize, 7_000..40_000_usize], 0..12),
+            sizes in vec(1_000..40_000_usize, 1..5),
+        ) {
+            let mut stream = Vec::new();
+            for (at, &length) in lengths.iter().enumerate() {
+                let letter = b'a' + u8::try_from(at).unwrap();
+                stream.extend(std::iter::repeat_n(letter, length));
+                stream.push(b'\n');
+            }
+            let max = 30_000;
+            let (found, largest) = lines(Pieces::new(&stream, sizes), max);
+            let expected: Vec<_> = stream
+                .split_inclusive(|&byte| byte == b'\n')
+                .map(|line| (line.len() <= max + 1).then(|| line[..line.len() - 1].to_vec()))
+                .collect();
+            prop_assert_eq!(found, expected);
+            prop_assert!(largest <= max + READ_BYTES_MIN);
+        }
+    }
+}

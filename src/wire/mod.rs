@@ -1,0 +1,18 @@
+//! Lines on sockets, and what they mean: text to types and back.
+//!
+//! Quince talks in lines, to people and to its own servers, so that a telnet prompt and a packet
+//! dump read alike. `PROTOCOL.md` describes all of it for users; this module is where each of its
+//! words is written once.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`lines`] | bytes of a socket to lines, in bounded memory |
+//! | [`client`] | requests and replies of clients |
+//!
+//! It keeps pitfall P48 out: bytes that no line end has followed are never a line, so a command cut
+//! short is never run. Bytes from outside are never trusted: whatever arrives is a value or an
+//! error, and never a panic.
+//!
+//! Left out on purpose: sockets, threads and time, and any idea of what a request does.
+pub mod client;
+pub mod lines;
