@@ -204,7 +204,8 @@ impl Stage {
                 for (message, place) in self.cluster.waiting(from, to).iter().zip(1..) {
                     if self.shown(message) {
                         let message = print::message(message);
-                        self.printed.push(format!("{from} .. {to} {place}: {message}"));
+                        self.printed
+                            .push(format!("{from} .. {to} {place}: {message}"));
                     }
                 }
             }
@@ -255,7 +256,12 @@ impl Stage {
             return;
         }
         let id = node.expect("a node");
-        let others: Vec<NodeId> = self.cluster.nodes().into_iter().filter(|&n| n != id).collect();
+        let others: Vec<NodeId> = self
+            .cluster
+            .nodes()
+            .into_iter()
+            .filter(|&n| n != id)
+            .collect();
         match verb {
             "isolate" => {
                 for other in others {
@@ -343,7 +349,9 @@ impl Stage {
                 continue;
             }
             let status = self.cluster.status(id);
-            let leader = status.leader.map_or("none".into(), |leader| leader.to_string());
+            let leader = status
+                .leader
+                .map_or("none".into(), |leader| leader.to_string());
             self.printed.push(format!(
                 "{id} {} leader {leader} {} decided {} applied {} hash {:016x} keys {}{}",
                 status.role,
@@ -352,7 +360,11 @@ impl Stage {
                 status.applied,
                 status.hash,
                 status.keys,
-                if status.acceptor_up { "" } else { " acceptor failed" },
+                if status.acceptor_up {
+                    ""
+                } else {
+                    " acceptor failed"
+                },
             ));
         }
     }
@@ -395,7 +407,10 @@ fn command_of(text: &str) -> Command {
     if let Command::Write(Write::Put { value, .. }) = &mut command
         && let Some((letter, count)) = text.rsplit(' ').next().and_then(|v| v.split_once('*'))
     {
-        *value = letter.repeat(count.parse().expect("a count")).into_bytes().into();
+        *value = letter
+            .repeat(count.parse().expect("a count"))
+            .into_bytes()
+            .into();
     }
     command
 }

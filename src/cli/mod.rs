@@ -15,10 +15,16 @@
 //! Whoever closes the other end of the output (`quince list | head -1`) wanted no more: that ends a
 //! command with 0 and without a word.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a client has a clock, and chance may choose its server"
+)]
+
 mod flags;
 mod log;
 mod logging;
 mod oneshot;
+mod preload;
 mod reach;
 pub mod server;
 mod shell;

@@ -10,8 +10,10 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::flags::{self, Address, Peers, Span};
+use super::preload::{Entries, read_preload};
 use super::{Failure, logging};
 use crate::paxos::types::NodeId;
+use crate::server;
 
 /// What a server is told. Validated: a server may rely on every word of this.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,15 +207,53 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let options = args.into_options()?;
     logging::start(options.id, options.log_level, options.log_file.as_deref())
         .map_err(|error| Failure::Text(error.to_string()))?;
-    serve(&options).map_err(Failure::Text)
+    serve(options).map_err(Failure::Text)
 }
 
-/// Runs the server until it is told to stop. The text of an error is for people.
-fn serve(options: &ServerOptions) -> Result<(), String> {
-    Err(format!(
-        "cannot run server {}: this build has no server",
-        options.id.number()
-    ))
+/// Runs the server until SIGINT or SIGTERM. The text of an error is for people.
+fn serve(options: ServerOptions) -> Result<(), String> {
+    let preload = match &options.preload {
+        Some(file) => read_preload(file).map_err(|error| error.to_string())?,
+        None => Vec::new(),
+    };
+    let (stop_tx, stop) = crossbeam_channel::bounded(1);
+    ctrlc::set_handler(move || {
+        // A second signal changes nothing: the server is stopping already.
+        let _ = stop_tx.try_send(());
+    })
+    .map_err(|error| format!("cannot listen for signals: {error}"))?;
+    server::run(&options.into_server(preload), &stop).map_err(|error| {
+        log::error!("{error}");
+        error.to_string()
+    })
+}
+
+impl ServerOptions {
+    /// What the server itself is told: addresses and directories without the command line's types.
+    fn into_server(self, preload: Entries) -> server::Options {
+        server::Options {
+            id: self.id,
+            cluster: self.cluster,
+            peers: self
+                .peers
+                .0
+                .into_iter()
+                .map(|(id, address)| (id, address.as_str().to_owned()))
+                .collect(),
+            peer_listen: self.peer_listen.as_str().to_owned(),
+            listen: self.listen.as_str().to_owned(),
+            data: self.data,
+            preload,
+            failures: self.failures.map(|failures| server::Failures {
+                fail_every: failures.every.min..=failures.every.max,
+                recover_after: failures.recover_after.min..=failures.recover_after.max,
+            }),
+            allow_fail: self.allow_fail,
+            deadline: self.deadline,
+            clients_max: self.clients_max,
+            seed: self.seed,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -314,7 +314,12 @@ impl Cluster {
                 link.clear();
             }
         }
-        let gone: Vec<Ticket> = self.open.iter().filter(|&(_, &at)| at == id).map(|(&t, _)| t).collect();
+        let gone: Vec<Ticket> = self
+            .open
+            .iter()
+            .filter(|&(_, &at)| at == id)
+            .map(|(&t, _)| t)
+            .collect();
         for ticket in &gone {
             self.open.remove(ticket);
         }
@@ -391,7 +396,10 @@ impl Cluster {
     /// The links on which messages wait.
     pub(crate) fn busy_links(&self) -> Vec<(NodeId, NodeId)> {
         let links = self.links.iter();
-        links.filter(|(_, link)| !link.is_empty()).map(|(&ends, _)| ends).collect()
+        links
+            .filter(|(_, link)| !link.is_empty())
+            .map(|(&ends, _)| ends)
+            .collect()
     }
 
     /// The messages that wait on a link.
@@ -456,7 +464,11 @@ impl Cluster {
     /// Nothing passes from `from` to `to` any more; what is under way is lost.
     pub(crate) fn cut(&mut self, from: NodeId, to: NodeId) {
         self.cut.insert((from, to));
-        while self.links.get(&(from, to)).is_some_and(|link| !link.is_empty()) {
+        while self
+            .links
+            .get(&(from, to))
+            .is_some_and(|link| !link.is_empty())
+        {
             self.lose(from, to, 0);
         }
     }
