@@ -11,9 +11,7 @@ pub(crate) struct Reach {
     #[command(flatten)]
     pub(crate) servers: Servers,
 
-    /// Give up a request after this long, all tries included [units: ms, s, m, h]
-    ///
-    /// Servers themselves give up after 10s by default; a longer time here leaves room to try again.
+    /// Give up a request after this long, all tries included; servers give up after 10s on their own
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = positive_duration)]
     pub(crate) timeout: Duration,
 }

@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     servers: Servers,
 
-    /// Take a server for unreachable after this long [units: ms, s, m, h]
+    /// Take a server for unreachable after this long, such as 500ms or 2s
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = positive_duration)]
     timeout: Duration,
 }

@@ -74,6 +74,8 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(20);
 /// The longest wait between rounds: a cluster that is back is noticed within it.
 const BACK_OFF_MAX: Duration = Duration::from_millis(500);
 
+const _: () = assert!(BACK_OFF_MIN.as_nanos() <= BACK_OFF_MAX.as_nanos());
+
 /// The shortest wait for a connection, however near the deadline is.
 const CONNECT_MIN: Duration = Duration::from_millis(1);
 

@@ -3,8 +3,8 @@
 //! The shell reads each line as a server would, so that it knows what may be sent again when a server
 //! dies: plain writes go exactly once, in a session of the shell's own; a line that is no request is
 //! answered here, with the very words of a server. With a terminal on both sides it shows who
-//! answered and how long it took, on standard error's account nothing but notes; without one it
-//! prints replies alone, so that a script reads the same lines as over a socket.
+//! answered and how long it took, and notes each server that it gives up; without one it prints
+//! replies alone, so that a script reads the same lines as over a socket.
 
 mod complete;
 
