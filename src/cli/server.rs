@@ -222,8 +222,12 @@ fn serve(options: ServerOptions) -> Result<(), String> {
         let _ = stop_tx.try_send(());
     })
     .map_err(|error| format!("cannot listen for signals: {error}"))?;
+    // Standard error gets the line anyway: a log that goes there need not tell it twice.
+    let logged = options.log_file.is_some();
     server::run(&options.into_server(preload), &stop).map_err(|error| {
-        log::error!("{error}");
+        if logged {
+            log::error!("{error}");
+        }
         error.to_string()
     })
 }
