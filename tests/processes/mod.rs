@@ -346,7 +346,11 @@ impl Wire {
     /// Connects.
     pub(crate) fn open(address: &str) -> io::Result<Self> {
         let address: SocketAddr = address.parse().expect("an address");
-        let stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        Self::of(TcpStream::connect_timeout(&address, LIMIT)?)
+    }
+
+    /// A connection that was made.
+    pub(crate) fn of(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
