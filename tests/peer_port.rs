@@ -471,7 +471,8 @@ fn a_promise_with_absurd_slots_elects_nobody() {
             n2.say(&format!("promise {ballot} {from} s{LAST} end"));
             answered += 1;
         }
-        (answered > 0 && cluster.log(1).contains("far ahead of s0")).then_some(())
+        // Asked again: it was not counted.
+        (answered > 2).then_some(())
     });
     drop(n2);
     cluster.spawn(3);

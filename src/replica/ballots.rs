@@ -3,7 +3,7 @@
 //! The decisions stand in [`crate::paxos`]; here they meet the records, votes and notices that they
 //! cause. A vote never leaves without its record before it in the same outbox.
 
-use log::{info, warn};
+use log::{debug, info};
 
 use crate::kv::batch::{push_separator, write_command};
 use crate::kv::command::{Command, CommandId};
@@ -22,7 +22,11 @@ const OPEN_SLOTS_MAX: usize = 32;
 /// After so many ticks, what was not answered is sent again: `Prepare` and `Accept`.
 pub(super) const RESEND_TICKS: u64 = 3;
 
-/// By how many slots a proposal may lie ahead of what is known to be decided; for the same reason.
+/// By how many slots a proposal, or what a promise says to be decided, may lie ahead of what is
+/// decided here. A slot accepted far out must be repaired up to by every later leader, and a peer's
+/// word about how far all is decided is no proof; so a forged line could end all elections (P9).
+/// The price: a server that was away for more slots than this fetches most of them before its
+/// acceptor votes again, and before it leads.
 const SLOT_JUMP_MAX: u64 = 1_000_000;
 
 impl Replica {
@@ -76,7 +80,13 @@ impl Replica {
     }
 
     pub(super) fn on_promise(&mut self, from: NodeId, promise: Promise, out: &mut Outbox) {
-        let known = self.learner.known().max(promise.decided);
+        let decided = self.learner.decided();
+        if promise.decided.0 > decided.0 + SLOT_JUMP_MAX {
+            let far = promise.decided;
+            debug!("not counting a promise of {from}: {far} is too far ahead of {decided}");
+            return;
+        }
+        let known = decided.max(promise.decided);
         if let Some(told) = promise.accepted.last()
             && told.slot.0 > known.0 + 2 * SLOT_JUMP_MAX
         {
@@ -193,9 +203,9 @@ impl Replica {
         value: &Value,
         out: &mut Outbox,
     ) {
-        let known = self.learner.known().max(self.learner.decided());
-        if slot.0 > known.0 + SLOT_JUMP_MAX {
-            warn!("ignoring a proposal of {from} for {slot}: too far ahead of {known}");
+        let decided = self.learner.decided();
+        if slot.0 > decided.0 + SLOT_JUMP_MAX {
+            debug!("ignoring a proposal of {from} for {slot}: too far ahead of {decided}");
             return;
         }
         self.learner.on_proposal(ballot, slot, value);
