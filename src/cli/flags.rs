@@ -196,7 +196,10 @@ impl FromStr for Peers {
             let id = server_id(id)?;
             let address: Address = address.parse()?;
             if peers.values().any(|taken| *taken == address) {
-                return Err(FlagError::new("an address of its own for each server", peer));
+                return Err(FlagError::new(
+                    "an address of its own for each server",
+                    peer,
+                ));
             }
             if peers.insert(id, address).is_some() {
                 return Err(FlagError::new("each server number once", peer));
@@ -296,8 +299,21 @@ mod tests {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for bad in [
-            "", "10", "s", "10 s", "-1s", "1.s", ".5s", "1..2s", "1.2.3s", "10S", "1d", "25h",
-            "1e9s", "99999999999999999999h", "nans",
+            "",
+            "10",
+            "s",
+            "10 s",
+            "-1s",
+            "1.s",
+            ".5s",
+            "1..2s",
+            "1.2.3s",
+            "10S",
+            "1d",
+            "25h",
+            "1e9s",
+            "99999999999999999999h",
+            "nans",
         ] {
             let error = duration(bad).unwrap_err().to_string();
             assert!(
@@ -326,12 +342,27 @@ mod tests {
 
     #[test]
     fn an_address_has_a_host_and_a_port() {
-        for good in ["127.0.0.1:7001", "localhost:1", "[::1]:65535", "my-host.lan:80"] {
+        for good in [
+            "127.0.0.1:7001",
+            "localhost:1",
+            "[::1]:65535",
+            "my-host.lan:80",
+        ] {
             assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
         }
         for bad in [
-            "", ":7001", "localhost", "localhost:", "localhost:0", "localhost:65536", "::1:7001",
-            "[::1:7001", "[x]:1", "a b:1", "a:+1", "1=a:1",
+            "",
+            ":7001",
+            "localhost",
+            "localhost:",
+            "localhost:0",
+            "localhost:65536",
+            "::1:7001",
+            "[::1:7001",
+            "[x]:1",
+            "a b:1",
+            "a:+1",
+            "1=a:1",
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
@@ -350,8 +381,14 @@ mod tests {
             ("10=a:1", "expected a server number from 1 to 9, found '10'"),
             ("1=a", "expected HOST:PORT"),
             ("1=a:1,2=a:2", "expected 1, 3, 5, 7 or 9 peers"),
-            ("1=a:1,1=b:1,2=c:1", "expected each server number once, found '1=b:1'"),
-            ("1=a:1,2=a:1,3=c:1", "expected an address of its own for each server"),
+            (
+                "1=a:1,1=b:1,2=c:1",
+                "expected each server number once, found '1=b:1'",
+            ),
+            (
+                "1=a:1,2=a:1,3=c:1",
+                "expected an address of its own for each server",
+            ),
         ] {
             let error = bad.parse::<Peers>().unwrap_err().to_string();
             assert!(error.starts_with(text), "{bad}: {error}");

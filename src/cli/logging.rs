@@ -17,7 +17,8 @@ use std::io::{self, LineWriter, Write};
 use std::path::Path;
 
 use log::{LevelFilter, Log, Metadata, Record};
-use simplelog::{Config, ConfigBuilder, FormatItem, WriteLogger, format_description};
+use simplelog::{Config, ConfigBuilder, FormatItem, WriteLogger};
+use time::macros::format_description;
 
 use crate::paxos::types::NodeId;
 
@@ -97,15 +98,11 @@ impl<W: Write + Send + 'static> Log for Named<W> {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
+            let (level, node, text) = (record.level(), self.node, record.args());
             self.lines.log(
-                &record
-                    .to_builder()
-                    .args(format_args!(
-                        "{:<5} {} {}",
-                        record.level(),
-                        self.node,
-                        record.args()
-                    ))
+                &Record::builder()
+                    .metadata(record.metadata().clone())
+                    .args(format_args!("{level:<5} {node} {text}"))
                     .build(),
             );
         }
@@ -140,7 +137,7 @@ mod tests {
     fn a_line_is_time_level_node_message() {
         let written = Shared::default();
         let logger = Named::new(NodeId::new(2).unwrap(), LevelFilter::Info, written.clone());
-        let mut log = |level, text: &str| {
+        let log = |level, text: &str| {
             logger.log(
                 &Record::builder()
                     .level(level)

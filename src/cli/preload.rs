@@ -15,11 +15,15 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::kv::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::replica::PRELOAD_BYTES_MAX;
 use crate::text::{excerpt, trim};
 
-/// The largest file, in bytes. All of it goes through the log as single writes, so that a much
-/// larger one would delay the first answers; it is refused whole.
-pub const FILE_BYTES_MAX: u64 = 64 * 1_048_576;
+/// The largest file, in bytes. All of it goes through the log as the value of one slot.
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
+
+// The shortest line has two bytes and makes a command of at most 18 more than its key and value;
+// each byte of those may need an escape of four.
+const _: () = assert!(FILE_BYTES_MAX * 11 <= PRELOAD_BYTES_MAX as u64);
 
 /// Keys and their values, in the order of the file.
 pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;

@@ -31,6 +31,7 @@ pub(crate) enum Paint {
 
 impl Style {
     /// For pipes and files.
+    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self {
         aligned: false,
         coloured: false,
@@ -117,10 +118,25 @@ mod tests {
 
     fn rows() -> Vec<Vec<Cell>> {
         vec![
-            vec![Cell::new(Paint::Bold, "id"), Cell::plain("role"), Cell::plain("links")],
-            vec![Cell::plain("n1"), Cell::plain("follower"), Cell::plain("2+ 3-")],
-            vec![Cell::plain("-"), Cell::plain("unreachable: a long and telling remark")],
-            vec![Cell::plain("Öl"), Cell::new(Paint::Green, "x"), Cell::plain("")],
+            vec![
+                Cell::new(Paint::Bold, "id"),
+                Cell::plain("role"),
+                Cell::plain("links"),
+            ],
+            vec![
+                Cell::plain("n1"),
+                Cell::plain("follower"),
+                Cell::plain("2+ 3-"),
+            ],
+            vec![
+                Cell::plain("-"),
+                Cell::plain("unreachable: a long and telling remark"),
+            ],
+            vec![
+                Cell::plain("Öl"),
+                Cell::new(Paint::Green, "x"),
+                Cell::plain(""),
+            ],
         ]
     }
 
@@ -154,7 +170,10 @@ mod tests {
             coloured: true,
         };
         let text = table(style, &rows());
-        assert!(text.starts_with("\x1b[1mid\x1b[0m  role      links\n"), "{text}");
+        assert!(
+            text.starts_with("\x1b[1mid\x1b[0m  role      links\n"),
+            "{text}"
+        );
         assert_eq!(style.paint(Paint::Dim, ""), "");
     }
 }

@@ -189,11 +189,11 @@ fn parse_id(tokens: &mut Tokens<'_>) -> Result<CommandId, ParseError> {
     let token = tokens.need(EXPECTED)?;
     let parse = || {
         let mut numbers = token.strip_prefix(b"n")?.split(|&b| b == b'.');
-        let mut next = || numbers.next().and_then(text::number).filter(|&n| n > 0);
+        let mut next = || numbers.next().and_then(text::number);
         let id = CommandId {
             origin: u8::try_from(next()?).ok()?,
-            start: next()?,
-            number: next()?,
+            start: next().filter(|&start| start > 0)?,
+            number: next().filter(|&number| number > 0)?,
         };
         numbers.next().is_none().then_some(id)
     };
@@ -421,8 +421,8 @@ mod tests {
                 r#"expected a command id such as n2.5.77, found "n1.1""#,
             ),
             (
-                "n0.1.1 session",
-                r#"expected a command id such as n2.5.77, found "n0.1.1""#,
+                "n2.0.1 session",
+                r#"expected a command id such as n2.5.77, found "n2.0.1""#,
             ),
             (
                 "n1.1.0 session",

@@ -84,7 +84,8 @@ pub enum Command {
 /// fifth start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId {
-    /// The number of the server that took the command from its client: its origin.
+    /// The number of the server that took the command from its client: its origin. 0 is no server:
+    /// the commands that a cluster begins with are its.
     pub origin: u8,
     /// The origin's start counter, from 1.
     pub start: u64,

@@ -40,6 +40,9 @@ impl Ballot {
     /// Below every ballot that a node may use.
     pub const ZERO: Self = Self { round: 0, node: 0 };
 
+    /// The last round whose text reads back; it keeps `round + 1` from overflowing (P9).
+    pub const ROUND_MAX: u64 = 1 << 60;
+
     /// The ballot of `node` in `round`. Round 0 is kept for [`Ballot::ZERO`].
     pub fn new(round: u64, node: NodeId) -> Self {
         assert!(round > 0, "round 0 belongs to no node");
@@ -62,6 +65,10 @@ pub struct Slot(pub u64);
 impl Slot {
     /// Before the first slot.
     pub const ZERO: Self = Self(0);
+
+    /// The last slot whose text reads back. At a million slots a second it is 35,000 years away;
+    /// it keeps the arithmetic on slots that a peer names from overflowing.
+    pub const MAX: Self = Self(1 << 60);
 
     /// The slot after this one.
     pub fn next(self) -> Self {
@@ -187,8 +194,9 @@ impl FromStr for Ballot {
                 node: digits(node)?,
             };
             // Round and node are zero together or not at all.
-            ((ballot.round == 0) == (ballot.node == 0) && ballot.node <= NODES_MAX)
-                .then_some(ballot)
+            let whole = (ballot.round == 0) == (ballot.node == 0);
+            let bounded = ballot.round <= Self::ROUND_MAX && ballot.node <= NODES_MAX;
+            (whole && bounded).then_some(ballot)
         };
         parse().ok_or_else(|| FormError {
             expected: "a ballot such as b3.2",
@@ -204,6 +212,7 @@ impl FromStr for Slot {
         text.strip_prefix('s')
             .and_then(digits)
             .map(Slot)
+            .filter(|&slot| slot <= Slot::MAX)
             .ok_or_else(|| FormError {
                 expected: "a slot such as s17",
                 found: text.into(),
@@ -244,10 +253,11 @@ mod tests {
             "b+3.2",
             "b3.2.1",
             "b99999999999999999999.1",
+            "b1152921504606846977.1",
         ] {
             assert!(bad.parse::<Ballot>().is_err(), "{bad}");
         }
-        for bad in ["s", "s-1", "s 1", "s01", "17"] {
+        for bad in ["s", "s-1", "s 1", "s01", "17", "s18446744073709551615"] {
             assert!(bad.parse::<Slot>().is_err(), "{bad}");
         }
     }

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`lines`] | bytes of a socket to lines, in bounded memory |
 //! | [`client`] | requests and replies of clients |
+//! | [`peer`] | what servers tell each other |
 //!
 //! It keeps pitfall P48 out: bytes that no line end has followed are never a line, so a command cut
 //! short is never run. Bytes from outside are never trusted: whatever arrives is a value or an
@@ -16,3 +17,4 @@
 //! Left out on purpose: sockets, threads and time, and any idea of what a request does.
 pub mod client;
 pub mod lines;
+pub mod peer;

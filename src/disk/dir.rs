@@ -1,0 +1,248 @@
+//! What the log needs of a file system: a flat directory of files, and when they are durable.
+//!
+//! Two kinds of state become durable apart, as on a real disk: the *bytes* of a file with
+//! [`DirFile::sync`], the *names* in the directory with [`Dir::sync_names`]. A rename without the
+//! latter may be undone by a power loss (P42).
+
+use std::fmt::Debug;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A flat directory. A clone is another handle to the same directory.
+pub trait Dir: Clone + Debug + Send + 'static {
+    /// A file open for writing.
+    type File: DirFile;
+
+    /// All names, in order.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// All bytes of a file, also those not yet synced.
+    fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+
+    /// Makes a file of `bytes` zeros that are durable, though its name is not yet. The name must
+    /// be free.
+    fn create_zeroed(&self, name: &str, bytes: usize) -> io::Result<Self::File>;
+
+    /// Opens a file that is there for writing.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Gives a file another name, in one step; a file of that name is replaced.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes all names durable as they are now.
+    fn sync_names(&self) -> io::Result<()>;
+
+    /// How people call this file.
+    fn path_of(&self, name: &str) -> String;
+}
+
+/// A file open for writing.
+pub trait DirFile: Debug + Send {
+    /// Writes all of `bytes` at `offset`. Durable only after [`sync`](DirFile::sync).
+    fn write_at(&self, offset: usize, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes all that was written durable. After an error nothing is known about what was written
+    /// since the last sync, and calling again does not help (P37).
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// The end of the names of files that [`write_whole`] has not finished.
+pub const UNFINISHED: &str = ".new";
+
+/// Writes a file as a whole: after a crash there is the old one, or none, or all of the new one.
+pub fn write_whole<D: Dir>(dir: &D, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = format!("{name}{UNFINISHED}");
+    let file = match dir.create_zeroed(&unfinished, bytes.len()) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            dir.remove(&unfinished)?;
+            dir.create_zeroed(&unfinished, bytes.len())?
+        }
+        created => created?,
+    };
+    file.write_at(0, bytes)?;
+    file.sync()?;
+    dir.rename(&unfinished, name)?;
+    dir.sync_names()
+}
+
+/// A directory of the real file system.
+#[derive(Debug, Clone)]
+pub struct FsDir {
+    path: PathBuf,
+}
+
+/// How many zeros one write of [`FsDir::create_zeroed`] has.
+const ZEROS_BYTES: usize = 256 * 1024;
+
+impl FsDir {
+    /// The directory at `path`, which must be there.
+    pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        if fs::metadata(&path)?.is_dir() {
+            Ok(Self { path })
+        } else {
+            Err(io::ErrorKind::NotADirectory.into())
+        }
+    }
+
+    /// The directory at `path`, which is made, with its parents, where it is missing. All names made
+    /// are durable.
+    pub fn create(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        let missing: Vec<&Path> = path
+            .ancestors()
+            .filter(|at| !at.as_os_str().is_empty())
+            .take_while(|at| !at.exists())
+            .collect();
+        for at in missing.into_iter().rev() {
+            match fs::create_dir(at) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => sync_dir(parent_of(at))?,
+            }
+        }
+        Self::open(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+impl Dir for FsDir {
+    type File = File;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = fs::read_dir(&self.path)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.path.join(name))
+    }
+
+    fn create_zeroed(&self, name: &str, bytes: usize) -> io::Result<File> {
+        use std::os::unix::fs::FileExt as _;
+        let path = self.path.join(name);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        // Written, not only reserved: a sync into reserved space has to write its map as well.
+        let zeros = vec![0; bytes.min(ZEROS_BYTES)];
+        let write_zeros = || {
+            let mut at = 0;
+            while at < bytes {
+                let len = zeros.len().min(bytes - at);
+                file.write_all_at(&zeros[..len], at as u64)?;
+                at += len;
+            }
+            file.sync_all()
+        };
+        match write_zeros() {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                // Most likely the disk is full: half a segment of zeros helps nobody.
+                let _ = fs::remove_file(&path);
+                Err(error)
+            }
+        }
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().write(true).open(self.path.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        sync_dir(&self.path)
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
+    }
+}
+
+impl DirFile for File {
+    fn write_at(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        use std::os::unix::fs::FileExt as _;
+        self.write_all_at(bytes, offset as u64)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_is_zeros_and_takes_writes_anywhere() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = FsDir::create(temp.path().join("a/b")).unwrap();
+        let file = dir.create_zeroed("x", ZEROS_BYTES + 10).unwrap();
+        file.write_at(ZEROS_BYTES, b"hello").unwrap();
+        file.sync().unwrap();
+        let mut expected = vec![0; ZEROS_BYTES];
+        expected.extend_from_slice(b"hello\0\0\0\0\0");
+        assert_eq!(dir.read("x").unwrap(), expected);
+        assert_eq!(
+            dir.create_zeroed("x", 1).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+    }
+
+    #[test]
+    fn names_are_listed_in_order_and_change() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = FsDir::open(temp.path()).unwrap();
+        for name in ["b", "a", "c"] {
+            dir.create_zeroed(name, 0).unwrap();
+        }
+        dir.rename("b", "d").unwrap();
+        dir.remove("a").unwrap();
+        dir.sync_names().unwrap();
+        assert_eq!(dir.list().unwrap(), ["c", "d"]);
+        assert!(FsDir::open(temp.path().join("c")).is_err());
+        assert!(FsDir::open(temp.path().join("none")).is_err());
+    }
+
+    /// P42: a whole file or none, and no unfinished one left behind.
+    #[test]
+    fn a_whole_file_replaces_the_old_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = FsDir::open(temp.path()).unwrap();
+        write_whole(&dir, "x", b"one").unwrap();
+        dir.create_zeroed("x.new", 100).unwrap();
+        write_whole(&dir, "x", b"two").unwrap();
+        assert_eq!(dir.read("x").unwrap(), b"two");
+        assert_eq!(dir.list().unwrap(), ["x"]);
+    }
+}

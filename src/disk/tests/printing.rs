@@ -1,0 +1,204 @@
+//! The log for people.
+
+use super::super::dir::{DirFile, FsDir};
+use super::super::print::{Ending, print_log};
+use super::*;
+
+fn printed<D: Dir>(dir: &D, width: Option<usize>) -> (String, Result<Ending, LogError>) {
+    let mut out = Vec::new();
+    let ending = print_log(dir, width, &mut out);
+    (String::from_utf8(out).unwrap(), ending)
+}
+
+#[test]
+fn each_line_is_printed_with_its_place() {
+    let dir = MemDir::new();
+    let mut log = new_log(&dir, TINY);
+    commit(&mut log, &accepts(1..=3));
+    commit(&mut log, &accepts(4..=4));
+    let steps = dir.steps();
+    let (text, ending) = printed(&dir, None);
+    assert_eq!(
+        text,
+        "log-00000001 0 1 segment 1 1\n\
+         log-00000001 28 2 accept b1.1 s1 v1\n\
+         log-00000001 62 3 accept b1.1 s2 v2\n\
+         log-00000001 96 4 accept b1.1 s3 v3\n\
+         log-00000002 0 5 segment 1 2\n\
+         log-00000002 28 6 accept b1.1 s4 v4\n"
+    );
+    assert_eq!(ending.unwrap(), Ending::Whole { last: 6 });
+    assert_eq!(dir.steps(), steps, "it only reads");
+}
+
+#[test]
+fn a_long_value_is_cut_to_the_width() {
+    let dir = MemDir::new();
+    let mut log = new_log(&dir, TINY);
+    let value = Value::new("ÄÖÜ and more".as_bytes()).unwrap();
+    commit(&mut log, &[Record::Learn(Slot(1), value)]);
+    let body = |width| {
+        let (text, _) = printed(&dir, Some(width));
+        let line = text.lines().nth(1).unwrap();
+        line.strip_prefix("log-00000001 28 2 ").unwrap().to_owned()
+    };
+    assert_eq!(body(21), "learn s1 ÄÖÜ and more");
+    assert_eq!(body(20), "learn s1 ÄÖÜ and ...");
+    assert_eq!(body(14), "learn s1 ÄÖ...");
+    assert_eq!(body(0), "...");
+}
+
+#[test]
+fn a_torn_end_and_damage_are_told_after_what_is_before_them() {
+    let (dir, _) = long_log();
+    let last = places(&dir).pop().unwrap();
+    let mut bytes = dir.read(&last.file).unwrap();
+    bytes[last.offset + last.bytes - 2] ^= 1;
+    dir.put_file(&last.file, &bytes);
+    let (whole, ending) = printed(&dir, None);
+    let Ending::Torn(cut) = ending.unwrap() else {
+        panic!("not torn");
+    };
+    assert_eq!(
+        cut.to_string(),
+        format!(
+            "{}: {} bytes at byte {} are an unfinished write",
+            last.file, last.bytes, last.offset
+        )
+    );
+    let mut bytes = dir.read("log-00000002").unwrap();
+    bytes[50] ^= 1;
+    dir.put_file("log-00000002", &bytes);
+    let (text, ending) = printed(&dir, None);
+    assert!(whole.starts_with(&text));
+    assert!(text.ends_with(" segment 1 2\n"), "{text}");
+    assert!(matches!(ending, Err(LogError::Damaged { .. })));
+}
+
+#[test]
+fn a_directory_without_a_log_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let error = printed(&FsDir::open(temp.path()).unwrap(), None).1;
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        format!(
+            "{}: no log is here: expected a file such as log-00000001",
+            temp.path().join("").display()
+        )
+    );
+}
+
+/// A server that writes at the same time makes no damage appear.
+#[test]
+fn a_running_server_can_be_watched() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = FsDir::open(temp.path()).unwrap();
+    let options = Options {
+        first_segment_bytes: 20_000,
+        segment_bytes_max: 100_000,
+    };
+    Log::create(&dir, &options).unwrap();
+    let (mut log, _) = Log::open(dir.clone(), options).unwrap();
+    let writer = std::thread::spawn(move || {
+        for n in 1..=1000 {
+            log.append(&accepts(n..=n + 9)).unwrap();
+            log.commit().unwrap();
+        }
+    });
+    let mut before = 0;
+    while !writer.is_finished() {
+        let (text, ending) = printed(&dir, None);
+        ending.unwrap();
+        let lines = text.lines().count();
+        assert!(lines >= before);
+        before = lines;
+    }
+    writer.join().unwrap();
+    let (text, ending) = printed(&dir, None);
+    let last = text.lines().count() as u64;
+    assert_eq!(ending.unwrap(), Ending::Whole { last });
+    assert!(last > 10_000);
+}
+
+/// The same on purpose: a first reading that has later bytes but not yet earlier ones.
+#[test]
+fn a_reading_that_mixes_old_and_new_bytes_is_read_again() {
+    let (sound, _) = long_log();
+    let last = places(&sound).pop().unwrap();
+    let mut mixed = sound.read(&last.file).unwrap();
+    let first = places(&sound)
+        .into_iter()
+        .find(|p| p.file == last.file && !p.is_head)
+        .unwrap();
+    mixed[first.offset..first.offset + first.bytes].fill(0);
+    let dir = Mixing {
+        dir: sound.clone(),
+        file: last.file,
+        mixed: std::sync::Arc::new(parking_lot::Mutex::new(Some(mixed))),
+    };
+    let (text, ending) = printed(&dir, None);
+    assert_eq!(ending.unwrap(), Ending::Whole { last: last.seq });
+    assert_eq!(text, printed(&sound, None).0);
+}
+
+/// Shows other bytes of a file at the first reading.
+#[derive(Debug, Clone)]
+struct Mixing {
+    dir: MemDir,
+    file: String,
+    mixed: std::sync::Arc<parking_lot::Mutex<Option<Vec<u8>>>>,
+}
+
+impl Dir for Mixing {
+    type File = NoFile;
+
+    fn list(&self) -> std::io::Result<Vec<String>> {
+        self.dir.list()
+    }
+
+    fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
+        if name == self.file
+            && let Some(mixed) = self.mixed.lock().take()
+        {
+            return Ok(mixed);
+        }
+        self.dir.read(name)
+    }
+
+    fn create_zeroed(&self, _: &str, _: usize) -> std::io::Result<NoFile> {
+        unreachable!("printing only reads")
+    }
+
+    fn open(&self, _: &str) -> std::io::Result<NoFile> {
+        unreachable!("printing only reads")
+    }
+
+    fn rename(&self, _: &str, _: &str) -> std::io::Result<()> {
+        unreachable!("printing only reads")
+    }
+
+    fn remove(&self, _: &str) -> std::io::Result<()> {
+        unreachable!("printing only reads")
+    }
+
+    fn sync_names(&self) -> std::io::Result<()> {
+        unreachable!("printing only reads")
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        self.dir.path_of(name)
+    }
+}
+
+#[derive(Debug)]
+struct NoFile;
+
+impl DirFile for NoFile {
+    fn write_at(&self, _: usize, _: &[u8]) -> std::io::Result<()> {
+        unreachable!("printing only reads")
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        unreachable!("printing only reads")
+    }
+}

@@ -1,0 +1,80 @@
+//! What a step wants done, in three kinds that the types keep apart.
+//!
+//! 1. **Now**: notices, which bind nobody, and answers to clients about decided slots. They leave at
+//!    once: the leader's `Accept` does not wait for its own disk.
+//! 2. **Records**: what must never be forgotten.
+//! 3. **Votes**: they leave only once the records of their step, and of all steps before it, are on
+//!    disk (*Paxos Made Simple* 2.5: "an acceptor records its intended response in stable storage
+//!    before actually sending the response"). There is no other way to send a vote, because
+//!    `Outbox::now` does not take one.
+//!
+//! A shell takes the kinds in any rhythm that keeps this order; it never drops a record.
+
+use crate::kv::command::Outcome;
+use crate::paxos::message::{Notice, Vote};
+use crate::paxos::record::Record;
+use crate::paxos::types::NodeId;
+
+/// Whom a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// One node, which may be the sender itself.
+    One(NodeId),
+    /// Every node but the sender.
+    Others,
+}
+
+/// The name of a client's request, chosen by the shell and handed back with the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What becomes of a client's request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The command was decided and applied.
+    Done(Outcome),
+    /// The store may be read now: it holds all that was acknowledged before the read was asked for.
+    Readable,
+    /// Surely not applied, now or ever. The text says why.
+    NotDone(&'static str),
+    /// Perhaps applied, perhaps later. The text says why.
+    Unknown(&'static str),
+}
+
+/// What some steps want done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outbox {
+    /// To be sent at once.
+    pub now: Vec<(To, Notice)>,
+    /// To be remembered, in this order.
+    pub records: Vec<Record>,
+    /// To be sent once `records`, and all records before, are on disk.
+    pub votes: Vec<(To, Vote)>,
+    /// For clients, at once.
+    pub answers: Vec<(Ticket, Answer)>,
+    /// What must not happen did: a peer contradicts this node, or sends what no node sends. One
+    /// sentence each, for the log; a simulation fails at the first.
+    pub alarms: Vec<String>,
+}
+
+impl Outbox {
+    /// Sends a notice.
+    pub fn send(&mut self, to: To, notice: Notice) {
+        self.now.push((to, notice));
+    }
+
+    /// Sends a vote, after the records that are there.
+    pub fn vote(&mut self, to: To, vote: Vote) {
+        self.votes.push((to, vote));
+    }
+
+    /// Remembers.
+    pub fn record(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    /// Answers a client.
+    pub fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        self.answers.push((ticket, answer));
+    }
+}

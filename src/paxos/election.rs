@@ -1,0 +1,221 @@
+//! Who should try to lead: from heartbeats only. Safety never leans on it.
+//!
+//! Apart from Paxos on purpose (*Paxos Made Simple* 2.4 asks only that one proposer is
+//! distinguished, sooner or later). The rules, with what each is good for:
+//!
+//! * Every node tells everyone, all the time, whether it leads, tries, follows a leader that *it
+//!   hears itself*, or none of these; and whether it hears a majority.
+//! * Only a node that hears a majority may try (P31: an isolated node raises no ballots).
+//! * Nobody tries while a leader lives: one that is heard, or one that a heard node hears. So two
+//!   nodes that do not hear each other do not overthrow each other in turn (P29, chained).
+//! * A leader that does not hear a majority stops leading (P30, and P29, quorum loss).
+//! * Of those who may try, the lowest number tries at once, the next a little later, and so on, with
+//!   jitter (P27); while somebody tries, the others are patient for a while.
+//! * A link that closes counts as silence at once; so a killed leader is replaced in milliseconds.
+//!
+//! Omni-Paxos (EuroSys 2023) has the reasons for electing by quorum-connectivity. This module
+//! knows neither slots nor values.
+
+use std::collections::BTreeMap;
+
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+use super::message::{Heartbeat, Stance};
+use super::quorum::Members;
+use super::types::{Ballot, NodeId};
+
+/// Ticks between two heartbeats.
+pub const HEARTBEAT_TICKS: u64 = 5;
+
+/// A node that was not heard for so many ticks is silent.
+pub const SILENCE_TICKS: u64 = 40;
+
+/// A node that begins to hear a majority waits so many ticks before it tries: by then it has heard
+/// of the leader, if there is one.
+const SETTLE_TICKS: u64 = 2 * HEARTBEAT_TICKS;
+
+/// By how many ticks each rank waits longer than the one before.
+const STAGGER_TICKS: u64 = 6;
+
+/// The wait of each rank is prolonged by up to so many ticks.
+const JITTER_TICKS: u64 = 3;
+
+/// While another node tries, the others wait for so many ticks before they try as well.
+const PATIENCE_TICKS: u64 = 100;
+
+const _: () = assert!(
+    HEARTBEAT_TICKS * 4 <= SILENCE_TICKS,
+    "lost heartbeats are no silence"
+);
+
+/// What one node knows of the others, and when it should try to lead.
+#[derive(Debug)]
+pub struct Election {
+    me: NodeId,
+    members: Members,
+    peers: BTreeMap<NodeId, Peer>,
+    /// Since when a majority is heard without a break.
+    connected_since: Option<u64>,
+    /// When the next try is due, once there is no leader.
+    due: Option<Due>,
+    /// The highest ballot that another node was seen to try, and since when.
+    rival: Option<(Ballot, u64)>,
+    rng: ChaCha8Rng,
+}
+
+#[derive(Debug)]
+struct Peer {
+    heard: u64,
+    beat: Heartbeat,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    since: u64,
+    jitter: u64,
+}
+
+/// A living leader, and how to reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leader {
+    /// The ballot that it leads with.
+    pub ballot: Ballot,
+    /// Itself, or a node that is heard and hears it.
+    pub via: NodeId,
+}
+
+impl Election {
+    /// Before anyone was heard. `seed` settles the jitter.
+    pub fn new(me: NodeId, members: Members, seed: u64) -> Self {
+        Self {
+            me,
+            members,
+            peers: BTreeMap::new(),
+            connected_since: None,
+            due: None,
+            rival: None,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+        }
+    }
+
+    /// A node told what it does.
+    pub fn on_heartbeat(&mut self, from: NodeId, beat: Heartbeat, now: u64) {
+        self.peers.insert(from, Peer { heard: now, beat });
+        if let Stance::Trying(ballot) = beat.stance
+            && self.rival.is_none_or(|(known, _)| ballot > known)
+        {
+            self.rival = Some((ballot, now));
+        }
+    }
+
+    /// The link from a node closed: it may be gone.
+    pub fn on_silence(&mut self, from: NodeId) {
+        self.peers.remove(&from);
+    }
+
+    /// This node's try failed: the next one waits a little, so that two do not duel.
+    pub fn on_defeat(&mut self, now: u64) {
+        let jitter = 1 + self.rng.random_range(0..=2 * JITTER_TICKS);
+        self.due = Some(Due { since: now, jitter });
+    }
+
+    /// What the node last said of itself, unless it is silent.
+    pub fn heard(&self, node: NodeId, now: u64) -> Option<&Heartbeat> {
+        let peer = self.peers.get(&node)?;
+        (now < peer.heard + SILENCE_TICKS).then_some(&peer.beat)
+    }
+
+    /// Whether this node hears a majority, itself among them.
+    pub fn connected(&self, now: u64) -> bool {
+        let others = self
+            .members
+            .others(self.me)
+            .filter(|&node| self.heard(node, now).is_some());
+        others.count() + 1 >= self.members.majority()
+    }
+
+    /// The highest ballot of a node that says that it leads and is heard.
+    pub fn following(&self, now: u64) -> Option<Ballot> {
+        let beats = self
+            .members
+            .others(self.me)
+            .filter_map(|node| self.heard(node, now));
+        beats
+            .filter_map(|beat| match beat.stance {
+                Stance::Leading(ballot) => Some(ballot),
+                _ => None,
+            })
+            .max()
+    }
+
+    /// The leader that lives, as far as this node or a node that it hears can tell. Not this node.
+    pub fn leader(&self, now: u64) -> Option<Leader> {
+        if let Some(ballot) = self.following(now) {
+            let via = ballot
+                .node()
+                .expect("heartbeats with a ballot of no node are dropped");
+            return Some(Leader { ballot, via });
+        }
+        let vouched =
+            self.members
+                .others(self.me)
+                .filter_map(|via| match self.heard(via, now)?.stance {
+                    Stance::Following(ballot) if ballot.node() != Some(self.me) => {
+                        Some(Leader { ballot, via })
+                    }
+                    _ => None,
+                });
+        vouched.max_by_key(|leader| leader.ballot)
+    }
+
+    /// Whether this node, which does not lead, should try to now. Asked once a tick, and when a
+    /// link closes.
+    pub fn should_try(&mut self, now: u64) -> bool {
+        if !self.connected(now) {
+            self.connected_since = None;
+            self.due = None;
+            return false;
+        }
+        let connected_since = *self.connected_since.get_or_insert(now);
+        let alone = self.members.majority() == 1;
+        if !alone && now < connected_since + SETTLE_TICKS {
+            return false;
+        }
+        if self.leader(now).is_some() {
+            self.due = None;
+            return false;
+        }
+        let due = *self.due.get_or_insert(Due {
+            since: now,
+            jitter: 0,
+        });
+        if self.rival_is_at_it(now) {
+            return false;
+        }
+        let rank = self.rank(now);
+        if now < due.since + rank * STAGGER_TICKS + due.jitter {
+            return false;
+        }
+        let jitter = self.rng.random_range(0..=JITTER_TICKS);
+        self.due = Some(Due { since: now, jitter });
+        true
+    }
+
+    /// Whether another node is trying and has not used up the others' patience.
+    fn rival_is_at_it(&self, now: u64) -> bool {
+        let Some((ballot, since)) = self.rival else {
+            return false;
+        };
+        let rival = ballot.node().and_then(|node| self.heard(node, now));
+        rival.is_some_and(|beat| beat.stance == Stance::Trying(ballot))
+            && now < since + PATIENCE_TICKS
+    }
+
+    /// How many heard nodes with a lower number may try as well.
+    fn rank(&self, now: u64) -> u64 {
+        let lower = self.members.iter().take_while(|&node| node < self.me);
+        let viable = lower.filter(|&node| self.heard(node, now).is_some_and(|beat| beat.connected));
+        viable.count() as u64
+    }
+}

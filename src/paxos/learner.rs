@@ -1,0 +1,144 @@
+//! The ear: which slots are decided, handed on once each, in order.
+//!
+//! *Paxos Made Simple* 2.3 and 3. The learner hears what is proposed and, from the leader, up to
+//! where everything is decided under which ballot; where both fit, it knows a decision. A proposal
+//! of another ballot says nothing (P20), and then the value is fetched from a node that knows it.
+//! It keeps I4 (a decided slot never changes) and never skips a slot (P19). It does not ask the
+//! acceptor: a node whose acceptor has failed still learns. It leaves out forgetting: all decided
+//! values stay in memory, for peers that lag.
+
+use std::collections::BTreeMap;
+
+use super::record::Record;
+use super::types::{Ballot, Slot, Value};
+
+/// How many undecided proposals are remembered. A learner that lags by more fetches the rest.
+const HEARD_MAX: usize = 65_536;
+
+/// How many leaders' words about decided slots are remembered; the oldest ballots go first, and
+/// what they covered is fetched instead.
+const WORDS_MAX: usize = 16;
+
+/// The learner of one node.
+#[derive(Debug, Default)]
+pub struct Learner {
+    /// The decided values of s1, s2, and so on without a hole.
+    values: Vec<Value>,
+    /// Proposals of later slots, one a slot: that of the highest ballot.
+    heard: BTreeMap<Slot, (Ballot, Value)>,
+    /// A ballot, up to where its leader said that all is decided.
+    words: BTreeMap<Ballot, Slot>,
+    /// The highest slot of which anyone said that all up to it is decided.
+    known: Slot,
+}
+
+impl Learner {
+    /// The learner that wrote these records.
+    pub fn recover<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
+        let mut learner = Self::default();
+        for record in records {
+            match record {
+                Record::Accept(ballot, slot, value) => learner.on_proposal(*ballot, *slot, value),
+                Record::Decided(ballot, upto) => {
+                    learner.on_decided(*ballot, *upto);
+                }
+                Record::Learn(slot, value) => {
+                    learner.on_fetched(*slot, std::slice::from_ref(value));
+                }
+                Record::Start(_) | Record::Ballot(_) | Record::Promise(_) => {}
+            }
+        }
+        learner
+    }
+
+    /// Every slot up to this one is decided and its value is here.
+    pub fn decided(&self) -> Slot {
+        Slot(self.values.len() as u64)
+    }
+
+    /// Every slot up to this one is decided, here or elsewhere.
+    pub fn known(&self) -> Slot {
+        self.known
+    }
+
+    /// The value of a slot that is decided here.
+    pub fn value(&self, slot: Slot) -> Option<&Value> {
+        let index = usize::try_from(slot.0.checked_sub(1)?).ok()?;
+        self.values.get(index)
+    }
+
+    /// A value was proposed; nothing is decided by it.
+    pub fn on_proposal(&mut self, ballot: Ballot, slot: Slot, value: &Value) {
+        let full = self.heard.len() >= HEARD_MAX && !self.heard.contains_key(&slot);
+        if slot <= self.decided() || full {
+            return;
+        }
+        let heard = self
+            .heard
+            .entry(slot)
+            .or_insert_with(|| (ballot, value.clone()));
+        if ballot > heard.0 {
+            *heard = (ballot, value.clone());
+        }
+    }
+
+    /// The leader of `ballot` says that every slot up to `upto` is decided. True if this says more
+    /// than was known of that ballot.
+    pub fn on_decided(&mut self, ballot: Ballot, upto: Slot) -> bool {
+        self.on_known(upto);
+        let word = self.words.entry(ballot).or_default();
+        let news = upto > *word;
+        *word = upto.max(*word);
+        if self.words.len() > WORDS_MAX {
+            self.words.pop_first();
+        }
+        self.advance();
+        news
+    }
+
+    /// A peer says that every slot up to `upto` is decided; nothing about values.
+    pub fn on_known(&mut self, upto: Slot) {
+        self.known = self.known.max(upto);
+    }
+
+    /// A peer tells decided values, from slot `from` on. Returns those that were news, with their
+    /// slots: the part that continues what is decided here.
+    pub fn on_fetched<'v>(&mut self, from: Slot, values: &'v [Value]) -> Vec<(Slot, &'v Value)> {
+        let mut news = Vec::new();
+        for (value, number) in values.iter().zip(from.0..) {
+            if Slot(number) == self.decided().next() {
+                self.push(value.clone());
+                news.push((Slot(number), value));
+            }
+        }
+        self.known = self.known.max(self.decided());
+        self.advance();
+        news
+    }
+
+    /// The slots that are decided somewhere and not here: the first and the last.
+    pub fn missing(&self) -> Option<(Slot, Slot)> {
+        (self.decided() < self.known).then(|| (self.decided().next(), self.known))
+    }
+
+    /// Decides all that heard proposals and leaders' words decide.
+    fn advance(&mut self) {
+        loop {
+            let slot = self.decided().next();
+            let Some((ballot, _)) = self.heard.get(&slot) else {
+                return;
+            };
+            // P20: the word of a ballot is about the proposals of that ballot alone.
+            if self.words.get(ballot).is_none_or(|&upto| upto < slot) {
+                return;
+            }
+            let (_, value) = self.heard.remove(&slot).expect("it was just there");
+            self.push(value);
+        }
+    }
+
+    fn push(&mut self, value: Value) {
+        self.values.push(value);
+        self.heard.remove(&self.decided());
+    }
+}

@@ -1,0 +1,231 @@
+//! What nodes tell each other, in two types, because they may leave at different times.
+//!
+//! A [`Vote`] rests on the sender's memory: it leaves only once the records of its step, and of
+//! all steps before it, are on disk. A [`Notice`] binds nobody and leaves at once. The text form of
+//! both is a line (`wire::peer`); the reasons stand in `outbox`.
+
+use super::types::{Ballot, NodeId, Slot, Value};
+
+/// Anything that one node tells another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Leaves after the sync.
+    Vote(Vote),
+    /// Leaves at once.
+    Notice(Notice),
+}
+
+/// A message that the sender must not contradict after a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Vote {
+    /// Phase 1a, for all slots from `from` on. Bound to the record of its ballot: a node that
+    /// crashes after sending it never uses that ballot again (P6).
+    Prepare {
+        /// The sender's own ballot.
+        ballot: Ballot,
+        /// The first slot that is asked about.
+        from: Slot,
+    },
+    /// Phase 1b.
+    Promise(Promise),
+    /// Phase 2b: `slot` was accepted under `ballot`.
+    Accepted {
+        /// Whose proposal it was.
+        ballot: Ballot,
+        /// Where.
+        slot: Slot,
+    },
+    /// The answer to a read probe.
+    Mark {
+        /// The very probe that is answered.
+        probe: Probe,
+        /// The highest slot that this acceptor has accepted.
+        slot: Slot,
+    },
+}
+
+/// Phase 1b: the acceptor takes part in no ballot below, and tells what it accepted.
+///
+/// A long answer comes in parts, each asked for by a `Prepare` of its own: a part that has a
+/// `next` tells the slots from `from` up to, without, `next`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promise {
+    /// The ballot that was prepared.
+    pub ballot: Ballot,
+    /// The first slot that was asked about.
+    pub from: Slot,
+    /// Every slot up to this one is decided, and its value can be fetched from the sender. Slots up
+    /// to here are left out of `accepted`: nobody needs to propose them again.
+    pub decided: Slot,
+    /// Where the next part begins; none when this is the last.
+    pub next: Option<Slot>,
+    /// What the acceptor accepted, one a slot: that of the highest ballot.
+    pub accepted: Vec<Accepted>,
+}
+
+/// A value that an acceptor accepted, and under which ballot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Where.
+    pub slot: Slot,
+    /// The highest ballot that the acceptor accepted in this slot.
+    pub ballot: Ballot,
+    /// The value of that ballot.
+    pub value: Value,
+}
+
+/// A message that binds nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Phase 2a: please accept `value` in `slot`.
+    Accept {
+        /// The sender's own ballot.
+        ballot: Ballot,
+        /// Where.
+        slot: Slot,
+        /// What.
+        value: Value,
+    },
+    /// The acceptor has promised more than the ballot that it was asked for.
+    Nack {
+        /// The ballot that was refused.
+        refused: Ballot,
+        /// What was promised.
+        promised: Ballot,
+    },
+    /// Every slot up to `upto` is decided; one that was proposed under `ballot` is decided with
+    /// that proposal's value (P20: without the ballot this would say nothing about values).
+    Decided {
+        /// The sender's own ballot.
+        ballot: Ballot,
+        /// The last decided slot before the first open one.
+        upto: Slot,
+    },
+    /// Sent to everyone all the time: who is there and what it sees.
+    Heartbeat(Heartbeat),
+    /// Please tell the decided values from `from` up to `upto`.
+    Fetch {
+        /// The first slot wanted.
+        from: Slot,
+        /// The last slot wanted.
+        upto: Slot,
+    },
+    /// Decided values, of consecutive slots from `from` on; as many as fit into one message.
+    Fetched {
+        /// The first slot told.
+        from: Slot,
+        /// One value a slot.
+        values: Vec<Value>,
+    },
+    /// Some reader waits for this slot: please see that all up to it get decided.
+    Finish {
+        /// The slot.
+        upto: Slot,
+    },
+    /// What is the highest slot that your acceptor has accepted?
+    Probe(Probe),
+    /// Please get this decided: sent by any node to the leader.
+    Propose {
+        /// Whether a node that is not the leader handed it on; it is not handed on twice.
+        relayed: bool,
+        /// The text of some commands.
+        value: Value,
+    },
+}
+
+/// The name of a read probe: the asking node's start counter and a number never used again in that
+/// start, so that no answer to an older question fits (P51, P52).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Probe {
+    /// The asking node's start counter.
+    pub start: u64,
+    /// Counts the probes of that start.
+    pub number: u64,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// What it does about leading.
+    pub stance: Stance,
+    /// Whether it hears a majority of the nodes, itself among them.
+    pub connected: bool,
+    /// Whether its acceptor is up.
+    pub acceptor_up: bool,
+    /// Every slot up to this one is decided, and can be fetched from the sender.
+    pub decided: Slot,
+    /// The last slot that it has applied.
+    pub applied: Slot,
+    /// The state hash there.
+    pub hash: u64,
+}
+
+/// What a node does about leading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stance {
+    /// Leads with this ballot of its own.
+    Leading(Ballot),
+    /// Has prepared this ballot of its own and waits for promises.
+    Trying(Ballot),
+    /// Itself hears the node that leads with this ballot.
+    Following(Ballot),
+    /// Neither leads nor hears a leader.
+    Idle,
+}
+
+impl Vote {
+    /// The ballot that only its sender may use, where there is one.
+    pub fn own_ballot(&self) -> Option<Ballot> {
+        match self {
+            Self::Prepare { ballot, .. } => Some(*ballot),
+            Self::Promise(_) | Self::Accepted { .. } | Self::Mark { .. } => None,
+        }
+    }
+}
+
+impl Notice {
+    /// The ballot that only its sender may use, where there is one.
+    pub fn own_ballot(&self) -> Option<Ballot> {
+        match self {
+            Self::Accept { ballot, .. }
+            | Self::Decided { ballot, .. }
+            | Self::Heartbeat(Heartbeat {
+                stance: Stance::Leading(ballot) | Stance::Trying(ballot),
+                ..
+            }) => Some(*ballot),
+            _ => None,
+        }
+    }
+}
+
+impl Message {
+    /// Whether `from` may have sent this: a ballot is used by its own node alone (P9).
+    pub fn may_come_from(&self, from: NodeId) -> bool {
+        let own = match self {
+            Self::Vote(vote) => vote.own_ballot(),
+            Self::Notice(notice) => notice.own_ballot(),
+        };
+        own.is_none_or(|ballot| ballot.node() == Some(from))
+    }
+
+    /// The highest round named in this message.
+    pub fn round_max(&self) -> u64 {
+        let ballot = match self {
+            Self::Vote(
+                Vote::Prepare { ballot, .. }
+                | Vote::Accepted { ballot, .. }
+                | Vote::Promise(Promise { ballot, .. }),
+            )
+            | Self::Notice(Notice::Accept { ballot, .. } | Notice::Decided { ballot, .. }) => {
+                *ballot
+            }
+            Self::Notice(Notice::Nack { refused, promised }) => (*refused).max(*promised),
+            Self::Notice(Notice::Heartbeat(beat)) => match beat.stance {
+                Stance::Leading(b) | Stance::Trying(b) | Stance::Following(b) => b,
+                Stance::Idle => Ballot::ZERO,
+            },
+            _ => Ballot::ZERO,
+        };
+        ballot.round
+    }
+}

@@ -1,0 +1,271 @@
+//! Both phases of Paxos, as messages of a replica: what its proposer and acceptor do when asked.
+//!
+//! The decisions stand in [`crate::paxos`]; here they meet the records, votes and notices that they
+//! cause. A vote never leaves without its record before it in the same outbox.
+
+use log::{info, warn};
+
+use crate::kv::batch::{push_separator, write_command};
+use crate::kv::command::{Command, CommandId};
+use crate::outbox::{Outbox, To};
+use crate::paxos::acceptor::Refusal;
+use crate::paxos::message::{Notice, Promise, Vote};
+use crate::paxos::proposer::{Elected, Promised, Proposal};
+use crate::paxos::record::Record;
+use crate::paxos::types::{Ballot, NodeId, Slot, Value};
+
+use super::{PRELOAD_BYTES_MAX, Replica};
+
+/// How many slots the leader keeps open at once. More commands wait and form larger batches.
+const OPEN_SLOTS_MAX: usize = 32;
+
+/// After so many ticks, what was not answered is sent again: `Prepare` and `Accept`.
+pub(super) const RESEND_TICKS: u64 = 3;
+
+/// By how many slots a proposal may lie ahead of what is known to be decided; for the same reason.
+const SLOT_JUMP_MAX: u64 = 1_000_000;
+
+impl Replica {
+    /// Tries to lead, with a ballot never used before.
+    pub(super) fn campaign(&mut self, out: &mut Outbox) {
+        self.round_seen += 1;
+        let ballot = Ballot::new(self.round_seen, self.me);
+        let from = self.learner.decided().next();
+        info!("preparing {ballot} from {from} on");
+        out.record(Record::Ballot(ballot));
+        self.proposer.prepare(ballot, from);
+        self.prepare(out);
+    }
+
+    /// Asks all who have not promised everything yet.
+    pub(super) fn prepare(&mut self, out: &mut Outbox) {
+        let Some(ballot) = self.proposer.ballot() else {
+            return;
+        };
+        self.prepare_due = self.now + RESEND_TICKS;
+        for (node, from) in self.proposer.unpromised(&self.members) {
+            if node == self.me {
+                self.on_prepare(node, ballot, from, out);
+            } else {
+                out.vote(To::One(node), Vote::Prepare { ballot, from });
+            }
+        }
+    }
+
+    pub(super) fn on_prepare(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        first: Slot,
+        out: &mut Outbox,
+    ) {
+        let decided = self.learner.decided();
+        let Some(acceptor) = &mut self.acceptor else {
+            return;
+        };
+        let before = acceptor.promised();
+        match acceptor.on_prepare(ballot, first, decided) {
+            Ok(promise) => {
+                if ballot > before {
+                    out.record(Record::Promise(ballot));
+                }
+                out.vote(To::One(from), Vote::Promise(promise));
+            }
+            Err(refusal) => self.refuse(from, ballot, &refusal, out),
+        }
+    }
+
+    pub(super) fn on_promise(&mut self, from: NodeId, promise: Promise, out: &mut Outbox) {
+        let known = self.learner.known().max(promise.decided);
+        if let Some(told) = promise.accepted.last()
+            && told.slot.0 > known.0 + 2 * SLOT_JUMP_MAX
+        {
+            out.alarms.push(format!(
+                "{from} promised with {}, far ahead of {known}",
+                told.slot
+            ));
+            return;
+        }
+        match self
+            .proposer
+            .on_promise(from, promise, &self.members, self.now)
+        {
+            Promised::Stale | Promised::Counted => {}
+            Promised::More(_) => self.prepare(out),
+            Promised::Elected(elected) => self.on_elected(elected, out),
+        }
+    }
+
+    pub(super) fn on_elected(&mut self, elected: Elected, out: &mut Outbox) {
+        let Elected {
+            ballot,
+            decided,
+            decided_by,
+            proposals,
+        } = elected;
+        let repaired = proposals.len();
+        info!("elected with {ballot}: all up to {decided} is decided, {repaired} slots to repair");
+        self.intake.clear();
+        self.decided_told = decided;
+        self.learner.on_known(decided);
+        if let Some((node, missing)) = decided_by.zip(self.learner.missing()) {
+            self.catchup.ask(node, missing, self.now, out);
+        }
+        let empty = decided == Slot::ZERO && proposals.is_empty();
+        for proposal in proposals {
+            self.send_proposal(&proposal, out);
+        }
+        if empty && !self.preload.is_empty() {
+            info!(
+                "the log is empty: proposing {} pre-loaded commands",
+                self.preload.len()
+            );
+            let value = preload_batch(&self.preload);
+            self.propose(value, out);
+        }
+    }
+
+    pub(super) fn on_nack(&mut self, refused: Ballot, promised: Ballot, out: &mut Outbox) {
+        if self.proposer.ballot() == Some(refused) && promised > refused {
+            self.stop_leading(&format!("{promised} was promised to another node"), out);
+        }
+    }
+
+    /// Ends phase 1 or phase 2, whichever is under way.
+    pub(super) fn stop_leading(&mut self, why: &str, out: &mut Outbox) {
+        let Some(ballot) = self.proposer.ballot() else {
+            return;
+        };
+        let what = if self.proposer.leading().is_some() {
+            "no longer leading"
+        } else {
+            "giving up"
+        };
+        info!("{what} with {ballot}: {why}");
+        self.proposer.stop();
+        self.intake.clear();
+        self.election.on_defeat(self.now);
+        self.send_heartbeat(To::Others, out);
+    }
+
+    /// Makes batches of all that waits and proposes them.
+    pub(super) fn propose_waiting(&mut self, out: &mut Outbox) {
+        while self
+            .proposer
+            .leading()
+            .is_some_and(|leading| leading.open_slots() < OPEN_SLOTS_MAX)
+        {
+            let Some(batch) = self.intake.take_batch() else {
+                return;
+            };
+            self.propose(batch, out);
+        }
+    }
+
+    pub(super) fn propose(&mut self, value: Value, out: &mut Outbox) {
+        let now = self.now;
+        let leading = self.proposer.leading().expect("only a leader proposes");
+        let proposal = leading.propose(value, now);
+        self.send_proposal(&proposal, out);
+    }
+
+    pub(super) fn send_proposal(&mut self, proposal: &Proposal, out: &mut Outbox) {
+        let Proposal {
+            ballot,
+            slot,
+            value,
+        } = proposal;
+        let accept = Notice::Accept {
+            ballot: *ballot,
+            slot: *slot,
+            value: value.clone(),
+        };
+        out.send(To::Others, accept);
+        // D17: the proposer's own acceptor is one of the majority.
+        self.on_accept(self.me, *ballot, *slot, value, out);
+    }
+
+    pub(super) fn on_accept(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        slot: Slot,
+        value: &Value,
+        out: &mut Outbox,
+    ) {
+        let known = self.learner.known().max(self.learner.decided());
+        if slot.0 > known.0 + SLOT_JUMP_MAX {
+            warn!("ignoring a proposal of {from} for {slot}: too far ahead of {known}");
+            return;
+        }
+        self.learner.on_proposal(ballot, slot, value);
+        let Some(acceptor) = &mut self.acceptor else {
+            self.unrecorded.insert(slot);
+            return;
+        };
+        let again = acceptor.accepted_ballot(slot) == Some(ballot);
+        match acceptor.on_accept(ballot, slot, value) {
+            Ok(()) => {
+                if !again {
+                    self.unrecorded.remove(&slot);
+                    out.record(Record::Accept(ballot, slot, value.clone()));
+                }
+                out.vote(To::One(from), Vote::Accepted { ballot, slot });
+            }
+            Err(refusal) => self.refuse(from, ballot, &refusal, out),
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        from: NodeId,
+        refused: Ballot,
+        refusal: &Refusal,
+        out: &mut Outbox,
+    ) {
+        match *refusal {
+            Refusal::Promised(promised) if from == self.me => self.on_nack(refused, promised, out),
+            Refusal::Promised(promised) => {
+                out.send(To::One(from), Notice::Nack { refused, promised });
+            }
+            Refusal::TwoValues => {
+                out.alarms
+                    .push(format!("I1: {from} sent two values under {refused}"));
+            }
+        }
+    }
+
+    pub(super) fn on_accepted(&mut self, from: NodeId, ballot: Ballot, slot: Slot) {
+        let Some(leading) = self.proposer.leading() else {
+            return;
+        };
+        if let Some(upto) = leading.on_accepted(from, ballot, slot, &self.members) {
+            self.on_decided(ballot, upto);
+        }
+    }
+}
+
+/// The pre-loaded commands as the batch of one slot. They are numbered as commands of `n0`, which is
+/// no server: so they apply once, however many leaders propose them.
+fn preload_batch(commands: &[Command]) -> Value {
+    let mut text = Vec::new();
+    for (command, number) in commands.iter().zip(1..) {
+        if !text.is_empty() {
+            push_separator(&mut text);
+        }
+        write_command(
+            &mut text,
+            CommandId {
+                origin: 0,
+                start: 1,
+                number,
+            },
+            command,
+        );
+    }
+    assert!(
+        text.len() <= PRELOAD_BYTES_MAX,
+        "the size was checked where the file was read"
+    );
+    Value::new(text).expect("the text of a batch has no LF")
+}

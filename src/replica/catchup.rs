@@ -1,0 +1,124 @@
+//! A learner that misses decided slots fetches their values from a peer's log, piece by piece.
+//!
+//! A slot may be missing for a moment only, because its proposal is still on the way; so a small gap
+//! is given a few ticks. Then one piece is asked for at a time, from one peer, and the next as soon
+//! as it came; a peer that does not answer is left for the next one (D9, P25).
+
+use log::info;
+
+use crate::outbox::{Outbox, To};
+use crate::paxos::learner::Learner;
+use crate::paxos::message::Notice;
+use crate::paxos::types::{NodeId, Slot, Value};
+
+/// A gap of fewer slots is given [`PATIENCE_TICKS`] to close by itself.
+const SMALL_GAP: u64 = 256;
+
+/// See [`SMALL_GAP`].
+const PATIENCE_TICKS: u64 = 3;
+
+/// After so many ticks without an answer, another peer is asked.
+const RETRY_TICKS: u64 = 10;
+
+/// A gap of more slots is told in the log.
+const TOLD_GAP: u64 = 1_000;
+
+/// How many bytes of values one piece has; one value more than that may be in it, so that it always
+/// has one.
+const PIECE_BYTES_MAX: usize = 1 << 20;
+
+/// How many values one piece has.
+const PIECE_VALUES_MAX: usize = 4_096;
+
+/// What is fetched at the moment.
+#[derive(Debug, Default)]
+pub(super) struct CatchUp {
+    /// The first missing slot, and since when it has been that one.
+    stuck: Option<(Slot, u64)>,
+    /// Who was asked last, and when.
+    asked: Option<(NodeId, u64)>,
+    /// The first slot that was missing, if this gap was told in the log.
+    told: Option<Slot>,
+}
+
+impl CatchUp {
+    /// Asks a node for what is missing.
+    pub(super) fn ask(&mut self, node: NodeId, missing: (Slot, Slot), now: u64, out: &mut Outbox) {
+        let (from, upto) = missing;
+        if upto.0 - from.0 >= TOLD_GAP && self.told.is_none() {
+            info!("catching up: fetching {from} to {upto} from {node}");
+            self.told = Some(from);
+        }
+        self.asked = Some((node, now));
+        out.send(To::One(node), Notice::Fetch { from, upto });
+    }
+
+    /// A piece came and was news: asks the same node for the next.
+    pub(super) fn on_progress(
+        &mut self,
+        node: NodeId,
+        missing: Option<(Slot, Slot)>,
+        now: u64,
+        out: &mut Outbox,
+    ) {
+        match missing {
+            Some(missing) => self.ask(node, missing, now, out),
+            None => self.asked = None,
+        }
+    }
+
+    /// `able` are the nodes that can tell the first missing slot.
+    pub(super) fn on_tick(
+        &mut self,
+        missing: Option<(Slot, Slot)>,
+        able: &[NodeId],
+        now: u64,
+        out: &mut Outbox,
+    ) {
+        let Some((first, last)) = missing else {
+            if let Some(from) = self.told.take() {
+                info!("caught up: everything from {from} on is here");
+            }
+            *self = Self::default();
+            return;
+        };
+        if self.stuck.is_none_or(|(slot, _)| slot != first) {
+            self.stuck = Some((first, now));
+        }
+        let since = self.stuck.map_or(now, |(_, since)| since);
+        let small = last.0 - first.0 < SMALL_GAP;
+        if small && now < since + PATIENCE_TICKS {
+            return;
+        }
+        if self
+            .asked
+            .is_some_and(|(_, asked)| now < asked + RETRY_TICKS)
+        {
+            return;
+        }
+        let before = self.asked.map(|(node, _)| node);
+        let next = able
+            .iter()
+            .copied()
+            .find(|&node| before.is_some_and(|before| node > before));
+        if let Some(node) = next.or(able.first().copied()) {
+            self.ask(node, (first, last), now, out);
+        }
+    }
+}
+
+/// The values of the slots from `first` to `upto` that fit into one piece.
+pub(super) fn values(learner: &Learner, first: Slot, upto: Slot) -> Vec<Value> {
+    let mut bytes = 0;
+    let mut values = Vec::new();
+    let mut slot = first;
+    while slot <= upto && values.len() < PIECE_VALUES_MAX && bytes < PIECE_BYTES_MAX {
+        let Some(value) = learner.value(slot) else {
+            break;
+        };
+        bytes += value.as_bytes().len();
+        values.push(value.clone());
+        slot = slot.next();
+    }
+    values
+}

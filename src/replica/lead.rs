@@ -1,0 +1,213 @@
+//! Time, links and heartbeats: who leads, and what a leader repeats until it is heard.
+
+use log::info;
+
+use crate::outbox::{Outbox, To};
+use crate::paxos::election::HEARTBEAT_TICKS;
+use crate::paxos::message::{Heartbeat, Notice, Stance};
+use crate::paxos::proposer::{Proposal, Proposer};
+use crate::paxos::types::{Ballot, NodeId, Slot};
+
+use super::Replica;
+use super::ballots::RESEND_TICKS;
+
+/// How many bytes of values are sent again in one tick.
+const RESEND_BYTES_MAX: usize = 1 << 20;
+
+impl Replica {
+    pub(super) fn on_tick(&mut self, out: &mut Outbox) {
+        self.now += 1;
+        if self.now >= self.heartbeat_due {
+            self.send_heartbeat(To::Others, out);
+        }
+        self.origin.expire(self.now, out);
+        self.reads.expire(self.now, out);
+        for probe in self.reads.retry(self.now) {
+            self.send_probe(probe, out);
+        }
+        self.nudge(out);
+        self.catch_up(out);
+        self.keep_leading(out);
+    }
+
+    /// The proposer's part of a tick.
+    pub(super) fn keep_leading(&mut self, out: &mut Outbox) {
+        let idle = matches!(self.proposer, Proposer::Idle);
+        if idle {
+            if self.election.should_try(self.now) {
+                self.campaign(out);
+            }
+        } else if !self.election.connected(self.now) {
+            // P30: a leader that hears no majority leaves the place to one that does.
+            self.stop_leading("no majority of nodes is heard", out);
+        } else if self.proposer.leading().is_some() {
+            self.resend_open(out);
+        } else if self.now >= self.prepare_due {
+            self.prepare(out);
+        }
+    }
+
+    pub(super) fn resend_open(&mut self, out: &mut Outbox) {
+        let (now, before) = (self.now, (self.now + 1).saturating_sub(RESEND_TICKS));
+        let Some(leading) = self.proposer.leading() else {
+            return;
+        };
+        let overdue = leading.overdue(before, now, RESEND_BYTES_MAX, &self.members);
+        for (
+            Proposal {
+                ballot,
+                slot,
+                value,
+            },
+            silent,
+        ) in overdue
+        {
+            for node in silent {
+                if node == self.me {
+                    self.on_accept(node, ballot, slot, &value, out);
+                } else {
+                    let value = value.clone();
+                    out.send(
+                        To::One(node),
+                        Notice::Accept {
+                            ballot,
+                            slot,
+                            value,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    pub(super) fn catch_up(&mut self, out: &mut Outbox) {
+        let missing = self.learner.missing();
+        let (now, election) = (self.now, &self.election);
+        let first = missing.map_or(Slot::ZERO, |(first, _)| first);
+        let able: Vec<NodeId> = self
+            .members
+            .others(self.me)
+            .filter(|&node| {
+                election
+                    .heard(node, now)
+                    .is_some_and(|beat| beat.decided >= first)
+            })
+            .collect();
+        self.catchup.on_tick(missing, &able, now, out);
+    }
+
+    pub(super) fn on_link_up(&mut self, node: NodeId, out: &mut Outbox) {
+        self.send_heartbeat(To::One(node), out);
+        if self
+            .election
+            .leader(self.now)
+            .is_some_and(|leader| leader.via == node)
+        {
+            self.origin.on_new_leader(self.now);
+        }
+    }
+
+    pub(super) fn on_link_down(&mut self, node: NodeId, out: &mut Outbox) {
+        self.election.on_silence(node);
+        // The others learn at once whom this node hears no longer: their own vote for it may rest
+        // on this node's word.
+        self.send_heartbeat(To::Others, out);
+        self.keep_leading(out);
+    }
+
+    pub(super) fn on_heartbeat(&mut self, from: NodeId, beat: Heartbeat, out: &mut Outbox) {
+        self.election.on_heartbeat(from, beat, self.now);
+        self.compare_hash(from, &beat, out);
+        self.learner.on_known(beat.decided);
+        if let Stance::Leading(ballot) = beat.stance {
+            self.on_decided(ballot, beat.decided);
+            if self.proposer.ballot().is_some_and(|own| own < ballot) {
+                self.stop_leading(&format!("{from} leads with {ballot}"), out);
+            }
+        }
+        if matches!(self.proposer, Proposer::Idle) && self.election.should_try(self.now) {
+            self.campaign(out);
+        }
+    }
+
+    pub(super) fn send_heartbeat(&mut self, to: To, out: &mut Outbox) {
+        if to == To::Others {
+            self.heartbeat_due = self.now + HEARTBEAT_TICKS;
+            self.stance_told = self.stance();
+        }
+        // P20: the word goes with the leader's ballot, so it covers only what was decided under it
+        // or before. A leader that was overtaken may have learned more, other values than its own.
+        let decided = match &self.proposer {
+            Proposer::Leading(leading) => leading.decided().min(self.learner.decided()),
+            _ => self.learner.decided(),
+        };
+        let beat = Heartbeat {
+            stance: self.stance(),
+            connected: self.election.connected(self.now),
+            acceptor_up: self.acceptor.is_some(),
+            decided,
+            applied: self.applied,
+            hash: self
+                .hashes
+                .back()
+                .map_or_else(|| self.store.lock().hash(), |&(_, hash)| hash),
+        };
+        out.send(to, Notice::Heartbeat(beat));
+    }
+
+    pub(super) fn stance(&self) -> Stance {
+        match &self.proposer {
+            Proposer::Leading(leading) => Stance::Leading(leading.ballot()),
+            Proposer::Preparing(_) => {
+                Stance::Trying(self.proposer.ballot().expect("phase 1 has a ballot"))
+            }
+            Proposer::Idle => self
+                .election
+                .following(self.now)
+                .map_or(Stance::Idle, Stance::Following),
+        }
+    }
+
+    /// I5: a peer that applied as much must have the same hash.
+    pub(super) fn compare_hash(&mut self, from: NodeId, beat: &Heartbeat, out: &mut Outbox) {
+        let Some(&(oldest, _)) = self.hashes.front() else {
+            return;
+        };
+        let index = beat
+            .applied
+            .0
+            .checked_sub(oldest.0)
+            .and_then(|at| usize::try_from(at).ok());
+        let Some(&(slot, hash)) = index.and_then(|at| self.hashes.get(at)) else {
+            return;
+        };
+        if hash != beat.hash && self.disagreed.insert(from, slot).is_none() {
+            let theirs = beat.hash;
+            out.alarms.push(format!(
+                "I5: the stores differ at {slot}: hash {hash:016x} here, {theirs:016x} at {from}"
+            ));
+        }
+    }
+
+    /// Notices, once each, that another node leads.
+    pub(super) fn note_leader(&mut self) {
+        let leader = match self.proposer.leading() {
+            Some(leading) => Some(leading.ballot()),
+            None => self.election.leader(self.now).map(|leader| leader.ballot),
+        };
+        if leader == self.leader_told {
+            return;
+        }
+        self.leader_told = leader;
+        match leader.and_then(Ballot::node).zip(leader) {
+            Some((node, ballot)) if node != self.me => {
+                info!("following {node}, leader with {ballot}");
+            }
+            Some(_) => {}
+            None => info!("no leader is known"),
+        }
+        if leader.is_some() {
+            self.origin.on_new_leader(self.now);
+        }
+    }
+}

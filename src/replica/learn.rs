@@ -1,0 +1,140 @@
+//! What is decided becomes what is stored: learning, catching up, applying, comparing.
+
+use std::sync::Arc;
+
+use log::debug;
+use parking_lot::MutexGuard;
+
+use crate::kv::batch::Batch;
+use crate::kv::command::CommandId;
+use crate::kv::store::Fate;
+use crate::outbox::{Outbox, To};
+use crate::paxos::message::Notice;
+use crate::paxos::record::Record;
+use crate::paxos::types::{Ballot, NodeId, Slot, Value};
+
+use super::{Replica, catchup};
+
+/// How many slots are applied without letting the readers of the store in between.
+const APPLY_SLOTS_MAX: u64 = 64;
+
+/// For how many of the last slots the state hash is remembered, to be compared with the peers'.
+const HASHES_MAX: usize = 4_096;
+
+impl Replica {
+    pub(super) fn on_decided(&mut self, ballot: Ballot, upto: Slot) {
+        if self.learner.on_decided(ballot, upto) {
+            self.word = Some((ballot, upto));
+        }
+    }
+
+    /// Tells everyone up to where this leader knows all to be decided, once each time it grows.
+    pub(super) fn tell_decided(&mut self, out: &mut Outbox) {
+        let Some(leading) = self.proposer.leading() else {
+            return;
+        };
+        let (ballot, upto) = (leading.ballot(), leading.decided());
+        if upto > self.decided_told {
+            self.decided_told = upto;
+            out.send(To::Others, Notice::Decided { ballot, upto });
+        }
+    }
+
+    /// Tells some decided values to a node that lacks them.
+    pub(super) fn on_fetch(&self, from: NodeId, first: Slot, upto: Slot, out: &mut Outbox) {
+        let values = catchup::values(&self.learner, first, upto);
+        if !values.is_empty() {
+            out.send(
+                To::One(from),
+                Notice::Fetched {
+                    from: first,
+                    values,
+                },
+            );
+        }
+    }
+
+    pub(super) fn on_fetched(
+        &mut self,
+        from: NodeId,
+        first: Slot,
+        values: &[Value],
+        out: &mut Outbox,
+    ) {
+        let news = self.learner.on_fetched(first, values);
+        for (slot, value) in &news {
+            out.record(Record::Learn(*slot, (*value).clone()));
+        }
+        if !news.is_empty() {
+            self.catchup
+                .on_progress(from, self.learner.missing(), self.now, out);
+        }
+    }
+
+    /// Applies every decided slot, each once and in order, and answers this server's own clients.
+    pub(super) fn apply_decided(&mut self, out: &mut Outbox) {
+        while self.applied < self.learner.decided() {
+            let last = self
+                .learner
+                .decided()
+                .min(Slot(self.applied.0 + APPLY_SLOTS_MAX));
+            self.apply_upto(last, out);
+        }
+    }
+
+    pub(super) fn apply_upto(&mut self, last: Slot, out: &mut Outbox) {
+        let slots = self.applied.0 + 1..=last.0;
+        let batches: Vec<Batch> = slots
+            .clone()
+            .map(|slot| self.read_batch(Slot(slot), out))
+            .collect();
+        let store = Arc::clone(&self.store);
+        let mut store = store.lock();
+        for (slot, batch) in slots.zip(&batches) {
+            store.apply(slot, batch, |id, fate| self.on_fate(id, fate, out));
+            self.applied = Slot(slot);
+            self.hashes.push_back((self.applied, store.hash()));
+        }
+        // parking_lot's locks are not fair by themselves: readers would starve during a long catch-up.
+        MutexGuard::unlock_fair(store);
+        while self.hashes.len() > HASHES_MAX {
+            self.hashes.pop_front();
+        }
+    }
+
+    pub(super) fn read_batch(&mut self, slot: Slot, out: &mut Outbox) -> Batch {
+        let value = self
+            .learner
+            .value(slot)
+            .expect("a decided slot has a value");
+        if self.unrecorded.remove(&slot) {
+            out.record(Record::Learn(slot, value.clone()));
+        }
+        if value.is_noop() {
+            return Batch::empty();
+        }
+        let batch = Batch::read(value.as_bytes());
+        if let Some(error) = batch.error() {
+            out.alarms.push(format!(
+                "{slot} holds no batch and changes nothing: {error}"
+            ));
+        }
+        batch
+    }
+
+    pub(super) fn on_fate(&mut self, id: CommandId, fate: Fate, out: &mut Outbox) {
+        match fate {
+            Fate::Applied(outcome) if self.origin.owns(id) => {
+                self.origin.on_applied(id.number, outcome, self.now, out);
+            }
+            Fate::Skipped { expected } => {
+                debug!("{id} skipped: number {expected} of its origin comes first");
+                self.intake.on_skipped(id.origin, id.start, expected);
+                if self.origin.owns(id) {
+                    self.origin.on_skipped(expected, self.now);
+                }
+            }
+            Fate::Applied(_) | Fate::Repeat => {}
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Linearizable reads at any server, without leader or clock.
+//!
+//! Paxos Quorum Reads (Charapko, Ailijiang, Demirbas, HotStorage 2019): ask all acceptors for the
+//! highest slot that each has accepted; with a majority's answers, wait until the own learner has
+//! applied the highest of them; then read locally. An acknowledged write was accepted by a
+//! majority, which shares a node with the majority that answered, so the read sees it (D11, P28,
+//! P53). Readers that wait share one probe; a reader never joins a probe that was sent before it
+//! came. Every try has a number of its own (P51), with the start counter in it (P52).
+
+use std::collections::VecDeque;
+
+use crate::outbox::{Answer, Outbox, Ticket};
+use crate::paxos::message::Probe;
+use crate::paxos::quorum::{Members, Votes};
+use crate::paxos::types::{NodeId, Slot};
+
+/// How many probes may be under way. Readers beyond wait for the next.
+const PROBES_MAX: usize = 4;
+
+/// How many readers may wait. One more is refused at once.
+const READERS_MAX: usize = 65_536;
+
+/// After so many ticks without a majority, a probe is tried anew.
+const RETRY_TICKS: u64 = 3;
+
+/// After so many ticks of waiting for a slot, the leader is asked to finish it.
+const NUDGE_TICKS: u64 = 3;
+
+const NO_MAJORITY: &str = "no majority of servers answered within the deadline";
+const OVERLOAD: &str = "too many requests are waiting on this server";
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Reads {
+    start: u64,
+    last_number: u64,
+    waiting: Vec<Reader>,
+    probes: VecDeque<Probing>,
+    /// Readers that know which slot must be applied.
+    marked: VecDeque<Marked>,
+    count: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reader {
+    ticket: Ticket,
+    deadline: u64,
+}
+
+#[derive(Debug)]
+struct Probing {
+    probe: Probe,
+    answered: Votes,
+    mark: Slot,
+    readers: Vec<Reader>,
+    sent: u64,
+}
+
+#[derive(Debug)]
+struct Marked {
+    mark: Slot,
+    readers: Vec<Reader>,
+    nudge_due: u64,
+}
+
+impl Reads {
+    pub(super) fn new(start: u64) -> Self {
+        Self {
+            start,
+            last_number: 0,
+            waiting: Vec::new(),
+            probes: VecDeque::new(),
+            marked: VecDeque::new(),
+            count: 0,
+        }
+    }
+
+    /// Whether no client waits for a read.
+    pub(super) fn is_idle(&self) -> bool {
+        self.count == 0
+    }
+
+    /// A client wants to read.
+    pub(super) fn on_read(&mut self, ticket: Ticket, deadline: u64, out: &mut Outbox) {
+        if self.count >= READERS_MAX {
+            return out.answer(ticket, Answer::NotDone(OVERLOAD));
+        }
+        self.count += 1;
+        self.waiting.push(Reader { ticket, deadline });
+    }
+
+    /// Begins a probe for all that wait, if there is one to begin.
+    pub(super) fn begin(&mut self, now: u64) -> Option<Probe> {
+        if self.waiting.is_empty() || self.probes.len() >= PROBES_MAX {
+            return None;
+        }
+        let readers = std::mem::take(&mut self.waiting);
+        let probe = self.fresh();
+        let (answered, mark) = Default::default();
+        self.probes.push_back(Probing {
+            probe,
+            answered,
+            mark,
+            readers,
+            sent: now,
+        });
+        Some(probe)
+    }
+
+    /// An acceptor answered.
+    pub(super) fn on_mark(
+        &mut self,
+        from: NodeId,
+        probe: Probe,
+        slot: Slot,
+        members: &Members,
+        now: u64,
+    ) {
+        let Some(at) = self
+            .probes
+            .iter()
+            .position(|probing| probing.probe == probe)
+        else {
+            return;
+        };
+        let probing = &mut self.probes[at];
+        probing.answered.insert(from);
+        probing.mark = probing.mark.max(slot);
+        if probing.answered.is_majority_of(members) {
+            let Probing { mark, readers, .. } = self.probes.remove(at).expect("it was just there");
+            self.marked.push_back(Marked {
+                mark,
+                readers,
+                nudge_due: now + NUDGE_TICKS,
+            });
+        }
+    }
+
+    /// Answers the readers whose slot is applied.
+    pub(super) fn release(&mut self, applied: Slot, out: &mut Outbox) {
+        let count = &mut self.count;
+        self.marked.retain(|marked| {
+            let ready = marked.mark <= applied;
+            if ready {
+                *count -= marked.readers.len();
+                for reader in &marked.readers {
+                    out.answer(reader.ticket, Answer::Readable);
+                }
+            }
+            !ready
+        });
+    }
+
+    /// The probes to be tried anew, under new numbers.
+    pub(super) fn retry(&mut self, now: u64) -> Vec<Probe> {
+        let mut fresh = Vec::new();
+        for at in 0..self.probes.len() {
+            if now < self.probes[at].sent + RETRY_TICKS {
+                continue;
+            }
+            let probe = self.fresh();
+            let probing = &mut self.probes[at];
+            probing.probe = probe;
+            probing.answered = Votes::default();
+            probing.mark = Slot::ZERO;
+            probing.sent = now;
+            fresh.push(probe);
+        }
+        fresh
+    }
+
+    /// The slot that the leader should finish, if readers wait for one for too long.
+    pub(super) fn nudge(&mut self, now: u64) -> Option<Slot> {
+        let overdue = self
+            .marked
+            .iter_mut()
+            .filter(|marked| marked.nudge_due <= now);
+        overdue
+            .map(|marked| {
+                marked.nudge_due = now + NUDGE_TICKS;
+                marked.mark
+            })
+            .max()
+    }
+
+    /// Tells clients whose deadline has come.
+    pub(super) fn expire(&mut self, now: u64, out: &mut Outbox) {
+        self.give_up(|reader| reader.deadline <= now, NO_MAJORITY, out);
+    }
+
+    /// Tells all clients that wait.
+    pub(super) fn refuse(&mut self, why: &'static str, out: &mut Outbox) {
+        self.give_up(|_| true, why, out);
+    }
+
+    fn give_up(&mut self, when: impl Fn(&Reader) -> bool, why: &'static str, out: &mut Outbox) {
+        if self.count == 0 {
+            return;
+        }
+        let count = &mut self.count;
+        let mut drop_late = |readers: &mut Vec<Reader>| {
+            readers.retain(|reader| {
+                let late = when(reader);
+                if late {
+                    *count -= 1;
+                    out.answer(reader.ticket, Answer::NotDone(why));
+                }
+                !late
+            });
+            !readers.is_empty()
+        };
+        drop_late(&mut self.waiting);
+        self.probes
+            .retain_mut(|probing| drop_late(&mut probing.readers));
+        self.marked
+            .retain_mut(|marked| drop_late(&mut marked.readers));
+    }
+
+    fn fresh(&mut self) -> Probe {
+        self.last_number += 1;
+        Probe {
+            start: self.start,
+            number: self.last_number,
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The log thread: the only way a vote leaves.
+//!
+//! It takes everything that waits, appends all records, makes one sync, and only then sends the
+//! votes; so the more waits, the more share a sync. Votes that come without records leave in the
+//! same order, behind all records of earlier steps. Records that bind no vote ride along with the
+//! next sync. It encodes the votes too, which takes that work off the core.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use log::warn;
+
+use crate::disk::dir::Dir;
+use crate::disk::log::Log;
+use crate::outbox::To;
+use crate::paxos::acceptor::Acceptor;
+use crate::paxos::message::{Message, Vote};
+use crate::paxos::record::Record;
+use crate::paxos::types::NodeId;
+use crate::wire::peer::write_vote;
+
+use super::core::Event;
+use super::peers::line_of;
+use super::{SharedOutgoing, StartError, end_on_disk_failure, lane, spawn};
+
+/// How many jobs share a sync at most.
+const JOBS_MAX: usize = 1_024;
+
+/// How many bytes of records share a sync at most, but for those of one job.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// Records that need no sync are written, and so leave the memory, at so many bytes.
+const UNSYNCED_BYTES_MAX: usize = 1 << 20;
+
+/// What the log thread is to do.
+#[derive(Debug)]
+enum Job {
+    /// The records and votes of a round of steps.
+    Step {
+        records: Vec<Record>,
+        votes: Vec<(To, Vote)>,
+        bytes: usize,
+    },
+    /// Read the log back for an acceptor that recovers.
+    Recover,
+    /// Commit what is there and end.
+    Stop,
+}
+
+/// What the log thread tells the core.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// A vote of this node for itself, now that it is durable.
+    Vote(Vote),
+    /// The acceptor that the log's records make.
+    Recovered(Acceptor),
+    /// Everything is on disk, and the thread is gone.
+    Stopped,
+}
+
+/// The core's side of the log thread.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    jobs: Sender<Job>,
+    told: Receiver<Told>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl Recorder {
+    /// Hands over a round's records and votes. Never waits.
+    pub(super) fn step(&self, records: Vec<Record>, votes: Vec<(To, Vote)>) {
+        let bytes = records.iter().map(record_bytes).sum();
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.send(Job::Step {
+            records,
+            votes,
+            bytes,
+        });
+    }
+
+    /// Asks for the acceptor that the log's records make.
+    pub(super) fn recover(&self) {
+        self.send(Job::Recover);
+    }
+
+    /// Asks the thread to end.
+    pub(super) fn stop(&self) {
+        self.send(Job::Stop);
+    }
+
+    /// What the thread had to tell since.
+    pub(super) fn told(&self) -> impl Iterator<Item = Told> + '_ {
+        self.told.try_iter()
+    }
+
+    /// Waits until the thread tells something.
+    pub(super) fn wait(&self) -> Option<Told> {
+        self.told.recv().ok()
+    }
+
+    /// How many bytes of records wait for the disk.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, job: Job) {
+        self.jobs
+            .send(job)
+            .expect("the log thread outlives the core, or ends the process");
+    }
+}
+
+/// Starts the log thread.
+pub(super) fn start<D: Dir>(
+    log: Log<D>,
+    me: NodeId,
+    outgoing: SharedOutgoing,
+    events: &Sender<Event>,
+) -> Result<Recorder, StartError> {
+    let (jobs_tx, jobs) = lane();
+    let (told_tx, told) = lane();
+    let waiting_bytes = Arc::new(AtomicUsize::new(0));
+    let thread = Thread {
+        log,
+        me,
+        jobs,
+        told: told_tx,
+        events: events.clone(),
+        outgoing,
+        waiting_bytes: Arc::clone(&waiting_bytes),
+        unsynced_bytes: 0,
+    };
+    spawn("log", move || thread.run())?;
+    Ok(Recorder {
+        jobs: jobs_tx,
+        told,
+        waiting_bytes,
+    })
+}
+
+struct Thread<D: Dir> {
+    log: Log<D>,
+    me: NodeId,
+    jobs: Receiver<Job>,
+    told: Sender<Told>,
+    events: Sender<Event>,
+    outgoing: SharedOutgoing,
+    waiting_bytes: Arc<AtomicUsize>,
+    /// Of records that were appended and need no sync of their own.
+    unsynced_bytes: usize,
+}
+
+impl<D: Dir> Thread<D> {
+    fn run(mut self) {
+        while let Ok(job) = self.jobs.recv() {
+            let last = self.take_group(job);
+            match last {
+                None | Some(Job::Step { .. }) => {}
+                Some(Job::Recover) => self.recover(),
+                Some(Job::Stop) => {
+                    self.commit();
+                    self.tell(Told::Stopped);
+                    return;
+                }
+            }
+            self.prepare_spare();
+        }
+    }
+
+    /// Makes `job` and all steps that wait behind it durable and sends their votes. Returns a job of
+    /// another kind that ended the group.
+    fn take_group(&mut self, job: Job) -> Option<Job> {
+        let mut votes = Vec::new();
+        let mut binding = false;
+        let mut group_bytes = 0;
+        let mut next = Some(job);
+        let mut taken = 0;
+        let last = loop {
+            match next {
+                Some(Job::Step {
+                    records,
+                    votes: more,
+                    bytes,
+                }) => {
+                    binding |= records.iter().any(Record::binds);
+                    self.append(&records);
+                    votes.extend(more);
+                    group_bytes += bytes;
+                    taken += 1;
+                }
+                other => break other,
+            }
+            if taken >= JOBS_MAX || group_bytes >= GROUP_BYTES_MAX {
+                break None;
+            }
+            next = self.jobs.try_recv().ok();
+        };
+        self.unsynced_bytes += group_bytes;
+        if binding {
+            self.commit();
+        } else if self.unsynced_bytes > UNSYNCED_BYTES_MAX {
+            self.log
+                .write()
+                .unwrap_or_else(|error| end_on_disk_failure(&error));
+            self.unsynced_bytes = 0;
+        }
+        self.waiting_bytes.fetch_sub(group_bytes, Ordering::Relaxed);
+        self.send_votes(votes);
+        last
+    }
+
+    fn append(&mut self, records: &[Record]) {
+        self.log
+            .append(records)
+            .unwrap_or_else(|error| end_on_disk_failure(&error));
+    }
+
+    fn commit(&mut self) {
+        self.log
+            .commit()
+            .unwrap_or_else(|error| end_on_disk_failure(&error));
+        self.unsynced_bytes = 0;
+    }
+
+    fn send_votes(&self, votes: Vec<(To, Vote)>) {
+        let mut own = false;
+        for (to, vote) in votes {
+            if to == To::One(self.me) {
+                let _ = self.told.send(Told::Vote(vote));
+                own = true;
+            } else {
+                self.outgoing
+                    .send(to, &line_of(|out| write_vote(out, &vote)));
+            }
+        }
+        if own {
+            self.wake_core();
+        }
+    }
+
+    /// D8: the same code as after a restart of the process.
+    fn recover(&mut self) {
+        self.commit();
+        let records = self
+            .log
+            .read_all()
+            .unwrap_or_else(|error| end_on_disk_failure(&error));
+        self.tell(Told::Recovered(Acceptor::recover(&records)));
+    }
+
+    fn prepare_spare(&self) {
+        let Some(job) = self.log.spare_job() else {
+            return;
+        };
+        let made = spawn("spare", move || {
+            if let Err(error) = job.make() {
+                warn!("cannot make the log's next segment ahead of need: {error}");
+            }
+        });
+        if let Err(error) = made {
+            warn!("{error}");
+        }
+    }
+
+    fn tell(&self, told: Told) {
+        let _ = self.told.send(told);
+        self.wake_core();
+    }
+
+    /// The core looks here after every event; a full channel will make it look soon.
+    fn wake_core(&self) {
+        match self.events.try_send(Event::Wake) {
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
+    }
+}
+
+/// About how many bytes a record takes.
+fn record_bytes(record: &Record) -> usize {
+    64 + match record {
+        Record::Accept(_, _, value) | Record::Learn(_, value) => value.as_bytes().len(),
+        Record::Start(_) | Record::Ballot(_) | Record::Promise(_) | Record::Decided(..) => 0,
+    }
+}
+
+/// The message that a durable vote of this node is for itself.
+pub(super) fn own_message(vote: Vote) -> Message {
+    Message::Vote(vote)
+}

@@ -1,0 +1,656 @@
+//! What servers tell each other, as lines of text.
+//!
+//! | message | line |
+//! | --- | --- |
+//! | greeting | `quince 1 CLUSTER n2 n3 n1,n2,n3`: protocol version, cluster, from, to, all members |
+//! | its answer | `welcome n3`, or `refused TEXT` and the end of the connection |
+//! | prepare | `prepare b3.2 s17`: for all slots from s17 on |
+//! | promise | `promise b3.2 s17 s16 s40 [s18 b1.1 "VALUE"]...`: asked from, decided up to, next part from (`end` if none), then what was accepted |
+//! | accept | `accept b3.2 s17 VALUE` |
+//! | accepted | `accepted b3.2 s17` |
+//! | nack | `nack b3.2 b4.1`: refused, promised |
+//! | decided | `decided b3.2 s17`: all up to s17 |
+//! | heartbeat | `heartbeat leading b3.2 connected up s17 s16 00c0ffee00c0ffee`: stance (`leading`, `trying`, `following` with a ballot, or `idle`), `connected` or `cut-off`, acceptor `up` or `failed`, decided, applied, state hash there |
+//! | fetch | `fetch s1 s100`: from, up to |
+//! | fetched | `fetched s1 "VALUE"...`: of consecutive slots from s1 on |
+//! | finish | `finish s17` |
+//! | probe | `probe 5.77`: start counter and number |
+//! | mark | `mark 5.77 s17`: the probe, the highest accepted slot |
+//! | propose | `propose VALUE`; `relay VALUE` when another node hands it on |
+//!
+//! A VALUE at the end of a line stands as it is; where more may follow it is a quoted token. Numbers
+//! have their one printed form. A line that is no message is an error of its sender, never a panic.
+
+use std::io::Write as _;
+
+use crate::paxos::message::{Accepted, Heartbeat, Message, Notice, Probe, Promise, Stance, Vote};
+use crate::paxos::quorum::Members;
+use crate::paxos::types::{NodeId, Slot, Value};
+use crate::text::{Blanks, ParseError, Tokens, excerpt, write_quoted, write_token};
+
+/// The version of this protocol; servers of different versions do not talk.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The longest line between servers: the largest command, with every byte escaped twice, fits.
+pub const PEER_LINE_BYTES_MAX: usize = 32 << 20;
+
+/// The longest greeting, and the longest answer to one.
+pub const GREETING_BYTES_MAX: usize = 4 << 10;
+
+/// The first line of a connection between servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// The cluster's name: servers of different clusters do not talk.
+    pub cluster: Vec<u8>,
+    /// Who opened the connection and will send on it.
+    pub from: NodeId,
+    /// Whom it is meant for.
+    pub to: NodeId,
+    /// All nodes, as the sender knows them: quorums of different sets need not meet.
+    pub members: Members,
+}
+
+impl Greeting {
+    /// Appends the line, with its LF.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        push(out, format_args!("quince {PROTOCOL_VERSION} "));
+        write_token(out, &self.cluster, Blanks::None);
+        push(out, format_args!(" {} {} ", self.from, self.to));
+        for (index, node) in self.members.iter().enumerate() {
+            push(
+                out,
+                format_args!("{}{node}", if index == 0 { "" } else { "," }),
+            );
+        }
+        out.push(b'\n');
+    }
+
+    /// Reads the line, without its LF.
+    ///
+    /// # Errors
+    /// It is no greeting, or one of another protocol version.
+    pub fn parse(line: &[u8]) -> Result<Self, ParseError> {
+        let mut tokens = Tokens::new(line);
+        let word = tokens.need("a greeting of a Quince server")?;
+        if *word != *b"quince" {
+            return Err(ParseError::at("a greeting of a Quince server", line));
+        }
+        let version: u32 = tokens.parse("a protocol version")?;
+        if version != PROTOCOL_VERSION {
+            let expected = format!("protocol version {PROTOCOL_VERSION}");
+            return Err(ParseError {
+                expected,
+                found: version.to_string(),
+            });
+        }
+        let cluster = tokens.need("the name of a cluster")?.into_owned();
+        let (from, to) = (tokens.parse("a node")?, tokens.parse("a node")?);
+        let list = tokens.need("the members")?;
+        let members = std::str::from_utf8(&list)
+            .ok()
+            .and_then(|list| {
+                list.split(',')
+                    .map(|node| node.parse().ok())
+                    .collect::<Option<Vec<_>>>()
+            })
+            .and_then(Members::new)
+            .ok_or_else(|| ParseError::at("members such as n1,n2,n3", &list))?;
+        tokens.end()?;
+        Ok(Self {
+            cluster,
+            from,
+            to,
+            members,
+        })
+    }
+}
+
+/// The answer to a greeting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Welcome {
+    /// Messages may follow.
+    Welcome(NodeId),
+    /// The connection ends here; why, for people.
+    Refused(String),
+}
+
+impl Welcome {
+    /// Appends the line, with its LF.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Welcome(node) => push(out, format_args!("welcome {node}\n")),
+            Self::Refused(why) => push(out, format_args!("refused {why}\n")),
+        }
+    }
+
+    /// Reads the line, without its LF.
+    ///
+    /// # Errors
+    /// It is no answer to a greeting.
+    pub fn parse(line: &[u8]) -> Result<Self, ParseError> {
+        let mut tokens = Tokens::new(line);
+        match &*tokens.need("welcome or refused")? {
+            b"welcome" => {
+                let node = tokens.parse("a node")?;
+                tokens.end()?;
+                Ok(Self::Welcome(node))
+            }
+            b"refused" => Ok(Self::Refused(
+                String::from_utf8_lossy(tokens.rest()).into_owned(),
+            )),
+            other => Err(ParseError::at("welcome or refused", other)),
+        }
+    }
+}
+
+/// Appends a message as a line, with its LF.
+pub fn write_message(out: &mut Vec<u8>, message: &Message) {
+    match message {
+        Message::Vote(vote) => write_vote(out, vote),
+        Message::Notice(notice) => write_notice(out, notice),
+    }
+}
+
+/// Appends a vote as a line, with its LF.
+pub fn write_vote(out: &mut Vec<u8>, vote: &Vote) {
+    match vote {
+        Vote::Prepare { ballot, from } => push(out, format_args!("prepare {ballot} {from}")),
+        Vote::Promise(promise) => write_promise(out, promise),
+        Vote::Accepted { ballot, slot } => push(out, format_args!("accepted {ballot} {slot}")),
+        Vote::Mark { probe, slot } => {
+            push(
+                out,
+                format_args!("mark {}.{} {slot}", probe.start, probe.number),
+            );
+        }
+    }
+    out.push(b'\n');
+}
+
+/// Appends a notice as a line, with its LF.
+pub fn write_notice(out: &mut Vec<u8>, notice: &Notice) {
+    match notice {
+        Notice::Accept {
+            ballot,
+            slot,
+            value,
+        } => {
+            push(out, format_args!("accept {ballot} {slot} "));
+            out.extend_from_slice(value.as_bytes());
+        }
+        Notice::Nack { refused, promised } => push(out, format_args!("nack {refused} {promised}")),
+        Notice::Decided { ballot, upto } => push(out, format_args!("decided {ballot} {upto}")),
+        Notice::Heartbeat(beat) => write_heartbeat(out, beat),
+        Notice::Fetch { from, upto } => push(out, format_args!("fetch {from} {upto}")),
+        Notice::Fetched { from, values } => {
+            push(out, format_args!("fetched {from}"));
+            for value in values {
+                out.push(b' ');
+                write_quoted(out, value.as_bytes());
+            }
+        }
+        Notice::Finish { upto } => push(out, format_args!("finish {upto}")),
+        Notice::Probe(probe) => push(out, format_args!("probe {}.{}", probe.start, probe.number)),
+        Notice::Propose { relayed, value } => {
+            out.extend_from_slice(if *relayed { b"relay " } else { b"propose " });
+            out.extend_from_slice(value.as_bytes());
+        }
+    }
+    out.push(b'\n');
+}
+
+fn write_promise(out: &mut Vec<u8>, promise: &Promise) {
+    let Promise {
+        ballot,
+        from,
+        decided,
+        next,
+        accepted,
+    } = promise;
+    push(out, format_args!("promise {ballot} {from} {decided} "));
+    match next {
+        Some(next) => push(out, format_args!("{next}")),
+        None => out.extend_from_slice(b"end"),
+    }
+    for Accepted {
+        slot,
+        ballot,
+        value,
+    } in accepted
+    {
+        push(out, format_args!(" {slot} {ballot} "));
+        write_quoted(out, value.as_bytes());
+    }
+}
+
+fn write_heartbeat(out: &mut Vec<u8>, beat: &Heartbeat) {
+    out.extend_from_slice(b"heartbeat ");
+    match beat.stance {
+        Stance::Leading(ballot) => push(out, format_args!("leading {ballot}")),
+        Stance::Trying(ballot) => push(out, format_args!("trying {ballot}")),
+        Stance::Following(ballot) => push(out, format_args!("following {ballot}")),
+        Stance::Idle => out.extend_from_slice(b"idle"),
+    }
+    let connected = if beat.connected {
+        "connected"
+    } else {
+        "cut-off"
+    };
+    let acceptor = if beat.acceptor_up { "up" } else { "failed" };
+    let Heartbeat {
+        decided,
+        applied,
+        hash,
+        ..
+    } = beat;
+    push(
+        out,
+        format_args!(" {connected} {acceptor} {decided} {applied} {hash:016x}"),
+    );
+}
+
+fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a vector takes every byte");
+}
+
+/// Reads a message from a line without its LF.
+///
+/// # Errors
+/// The line is no message.
+pub fn parse_message(line: &[u8]) -> Result<Message, ParseError> {
+    let mut tokens = Tokens::new(line);
+    let verb = tokens.need("a message")?;
+    let message = match &*verb {
+        b"prepare" => Message::Vote(Vote::Prepare {
+            ballot: tokens.parse("a ballot")?,
+            from: tokens.parse("a slot")?,
+        }),
+        b"promise" => Message::Vote(Vote::Promise(parse_promise(&mut tokens)?)),
+        b"accepted" => Message::Vote(Vote::Accepted {
+            ballot: tokens.parse("a ballot")?,
+            slot: parse_slot(&mut tokens)?,
+        }),
+        b"mark" => Message::Vote(Vote::Mark {
+            probe: parse_probe(&mut tokens)?,
+            slot: tokens.parse("a slot")?,
+        }),
+        _ => Message::Notice(parse_notice(&verb, &mut tokens)?),
+    };
+    tokens.end()?;
+    Ok(message)
+}
+
+fn parse_notice(verb: &[u8], tokens: &mut Tokens<'_>) -> Result<Notice, ParseError> {
+    Ok(match verb {
+        b"accept" => Notice::Accept {
+            ballot: tokens.parse("a ballot")?,
+            slot: parse_slot(tokens)?,
+            value: parse_tail(tokens)?,
+        },
+        b"nack" => Notice::Nack {
+            refused: tokens.parse("a ballot")?,
+            promised: tokens.parse("a ballot")?,
+        },
+        b"decided" => Notice::Decided {
+            ballot: tokens.parse("a ballot")?,
+            upto: tokens.parse("a slot")?,
+        },
+        b"heartbeat" => Notice::Heartbeat(parse_heartbeat(tokens)?),
+        b"fetch" => Notice::Fetch {
+            from: parse_slot(tokens)?,
+            upto: tokens.parse("a slot")?,
+        },
+        b"fetched" => parse_fetched(tokens)?,
+        b"finish" => Notice::Finish {
+            upto: tokens.parse("a slot")?,
+        },
+        b"probe" => Notice::Probe(parse_probe(tokens)?),
+        b"propose" => Notice::Propose {
+            relayed: false,
+            value: parse_tail(tokens)?,
+        },
+        b"relay" => Notice::Propose {
+            relayed: true,
+            value: parse_tail(tokens)?,
+        },
+        other => return Err(ParseError::at("a message", other)),
+    })
+}
+
+/// The value that ends the line, as it stands.
+fn parse_tail(tokens: &mut Tokens<'_>) -> Result<Value, ParseError> {
+    let value = Value::new(tokens.tail()).ok_or_else(|| ParseError::at_end("a value"))?;
+    *tokens = Tokens::new(b"");
+    Ok(value)
+}
+
+/// A slot that can hold something: s0 cannot.
+fn parse_slot(tokens: &mut Tokens<'_>) -> Result<Slot, ParseError> {
+    match tokens.parse("a slot")? {
+        Slot::ZERO => Err(ParseError::at("a slot from s1 on", b"s0")),
+        slot => Ok(slot),
+    }
+}
+
+fn parse_promise(tokens: &mut Tokens<'_>) -> Result<Promise, ParseError> {
+    let ballot = tokens.parse("a ballot")?;
+    let (from, decided) = (tokens.parse("a slot")?, tokens.parse("a slot")?);
+    let next = tokens.need("a slot or end")?;
+    let next = match &*next {
+        b"end" => None,
+        slot => Some(Tokens::new(slot).parse("a slot or end")?),
+    };
+    let mut accepted = Vec::new();
+    while !tokens.rest().is_empty() {
+        accepted.push(Accepted {
+            slot: parse_slot(tokens)?,
+            ballot: tokens.parse("a ballot")?,
+            value: parse_quoted(tokens)?,
+        });
+    }
+    Ok(Promise {
+        ballot,
+        from,
+        decided,
+        next,
+        accepted,
+    })
+}
+
+fn parse_fetched(tokens: &mut Tokens<'_>) -> Result<Notice, ParseError> {
+    let from = parse_slot(tokens)?;
+    let mut values = Vec::new();
+    while !tokens.rest().is_empty() {
+        values.push(parse_quoted(tokens)?);
+    }
+    Ok(Notice::Fetched { from, values })
+}
+
+fn parse_quoted(tokens: &mut Tokens<'_>) -> Result<Value, ParseError> {
+    let token = tokens.need("a value")?;
+    Value::new(&*token).ok_or_else(|| ParseError::at("a value of one line", &token))
+}
+
+fn parse_heartbeat(tokens: &mut Tokens<'_>) -> Result<Heartbeat, ParseError> {
+    let stance = match &*tokens.need("a stance")? {
+        b"leading" => Stance::Leading(tokens.parse("a ballot")?),
+        b"trying" => Stance::Trying(tokens.parse("a ballot")?),
+        b"following" => Stance::Following(parse_owned_ballot(tokens)?),
+        b"idle" => Stance::Idle,
+        other => return Err(ParseError::at("leading, trying, following or idle", other)),
+    };
+    let connected = parse_either(tokens, "connected", "cut-off")?;
+    let acceptor_up = parse_either(tokens, "up", "failed")?;
+    let (decided, applied) = (tokens.parse("a slot")?, tokens.parse("a slot")?);
+    let hash = tokens.need("a hash")?;
+    let hash = std::str::from_utf8(&hash)
+        .ok()
+        .filter(|text| text.len() == 16 && !text.starts_with('+'))
+        .and_then(|text| u64::from_str_radix(text, 16).ok())
+        .ok_or_else(|| ParseError::at("a hash of 16 hex digits", &hash))?;
+    Ok(Heartbeat {
+        stance,
+        connected,
+        acceptor_up,
+        decided,
+        applied,
+        hash,
+    })
+}
+
+fn parse_owned_ballot(tokens: &mut Tokens<'_>) -> Result<crate::paxos::types::Ballot, ParseError> {
+    let ballot: crate::paxos::types::Ballot = tokens.parse("a ballot")?;
+    match ballot.node() {
+        Some(_) => Ok(ballot),
+        None => Err(ParseError::at("the ballot of a node", b"b0.0")),
+    }
+}
+
+/// One of two words; true for the first.
+fn parse_either(tokens: &mut Tokens<'_>, yes: &str, no: &str) -> Result<bool, ParseError> {
+    let word = tokens.need(yes)?;
+    if *word == *yes.as_bytes() {
+        Ok(true)
+    } else if *word == *no.as_bytes() {
+        Ok(false)
+    } else {
+        Err(ParseError::at(format!("{yes} or {no}"), &word))
+    }
+}
+
+fn parse_probe(tokens: &mut Tokens<'_>) -> Result<Probe, ParseError> {
+    let token = tokens.need("a probe such as 5.77")?;
+    std::str::from_utf8(&token)
+        .ok()
+        .and_then(|text| text.split_once('.'))
+        .and_then(|(start, number)| {
+            Some(Probe {
+                start: digits(start)?,
+                number: digits(number)?,
+            })
+        })
+        .ok_or_else(|| ParseError {
+            expected: "a probe such as 5.77".into(),
+            found: excerpt(&token),
+        })
+}
+
+fn digits(text: &str) -> Option<u64> {
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::types::Ballot;
+    use proptest::prelude::*;
+
+    fn node() -> impl Strategy<Value = NodeId> {
+        (1u8..=9).prop_map(|number| NodeId::new(number).unwrap())
+    }
+
+    fn ballot() -> impl Strategy<Value = Ballot> {
+        (1u64..1 << 60, node()).prop_map(|(round, node)| Ballot::new(round, node))
+    }
+
+    fn slot() -> impl Strategy<Value = Slot> {
+        (1u64..1 << 60).prop_map(Slot)
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let byte = any::<u8>().prop_filter("no LF", |&b| b != b'\n');
+        proptest::collection::vec(byte, 1..30).prop_map(|bytes| Value::new(bytes).unwrap())
+    }
+
+    fn stance() -> impl Strategy<Value = Stance> {
+        prop_oneof![
+            ballot().prop_map(Stance::Leading),
+            ballot().prop_map(Stance::Trying),
+            ballot().prop_map(Stance::Following),
+            Just(Stance::Idle),
+        ]
+    }
+
+    fn probe() -> impl Strategy<Value = Probe> {
+        any::<(u64, u64)>().prop_map(|(start, number)| Probe { start, number })
+    }
+
+    fn promise() -> impl Strategy<Value = Promise> {
+        let accepted = (slot(), ballot(), value()).prop_map(|(slot, ballot, value)| Accepted {
+            slot,
+            ballot,
+            value,
+        });
+        (
+            ballot(),
+            slot(),
+            slot(),
+            proptest::option::of(slot()),
+            proptest::collection::vec(accepted, 0..4),
+        )
+            .prop_map(|(ballot, from, decided, next, accepted)| Promise {
+                ballot,
+                from,
+                decided,
+                next,
+                accepted,
+            })
+    }
+
+    fn vote() -> impl Strategy<Value = Vote> {
+        prop_oneof![
+            (ballot(), slot()).prop_map(|(ballot, from)| Vote::Prepare { ballot, from }),
+            promise().prop_map(Vote::Promise),
+            (ballot(), slot()).prop_map(|(ballot, slot)| Vote::Accepted { ballot, slot }),
+            (probe(), slot()).prop_map(|(probe, slot)| Vote::Mark { probe, slot }),
+        ]
+    }
+
+    fn heartbeat() -> impl Strategy<Value = Heartbeat> {
+        (
+            stance(),
+            any::<(bool, bool)>(),
+            slot(),
+            slot(),
+            any::<u64>(),
+        )
+            .prop_map(
+                |(stance, (connected, acceptor_up), decided, applied, hash)| Heartbeat {
+                    stance,
+                    connected,
+                    acceptor_up,
+                    decided,
+                    applied,
+                    hash,
+                },
+            )
+    }
+
+    fn notice() -> impl Strategy<Value = Notice> {
+        prop_oneof![
+            (ballot(), slot(), value()).prop_map(|(ballot, slot, value)| Notice::Accept {
+                ballot,
+                slot,
+                value
+            }),
+            (ballot(), ballot()).prop_map(|(refused, promised)| Notice::Nack { refused, promised }),
+            (ballot(), slot()).prop_map(|(ballot, upto)| Notice::Decided { ballot, upto }),
+            heartbeat().prop_map(Notice::Heartbeat),
+            (slot(), slot()).prop_map(|(from, upto)| Notice::Fetch { from, upto }),
+            (slot(), proptest::collection::vec(value(), 0..4))
+                .prop_map(|(from, values)| Notice::Fetched { from, values }),
+            slot().prop_map(|upto| Notice::Finish { upto }),
+            probe().prop_map(Notice::Probe),
+            (any::<bool>(), value())
+                .prop_map(|(relayed, value)| Notice::Propose { relayed, value }),
+        ]
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        prop_oneof![
+            vote().prop_map(Message::Vote),
+            notice().prop_map(Message::Notice)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_reads_back(message in message()) {
+            let mut line = Vec::new();
+            write_message(&mut line, &message);
+            prop_assert_eq!(line.pop(), Some(b'\n'));
+            prop_assert!(!line.contains(&b'\n'));
+            prop_assert_eq!(parse_message(&line), Ok(message));
+        }
+
+        #[test]
+        fn a_message_cut_short_or_garbled_makes_no_panic(message in message(), cut: u16, flip: u8) {
+            let mut line = Vec::new();
+            write_message(&mut line, &message);
+            let cut = usize::from(cut) % line.len();
+            let _ = parse_message(&line[..cut]);
+            line[cut] ^= flip;
+            let _ = parse_message(&line);
+        }
+
+        #[test]
+        fn every_greeting_reads_back(cluster in proptest::collection::vec(any::<u8>(), 0..20), from in node(), to in node()) {
+            let members = Members::new((1..=3).filter_map(NodeId::new)).unwrap();
+            let greeting = Greeting { cluster, from, to, members };
+            let mut line = Vec::new();
+            greeting.write(&mut line);
+            prop_assert_eq!(line.pop(), Some(b'\n'));
+            prop_assert_eq!(Greeting::parse(&line), Ok(greeting));
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_says_what_was_expected() {
+        for (line, text) in [
+            ("", "expected a message, found the end of the line"),
+            ("PUT a b", r#"expected a message, found "PUT""#),
+            ("prepare b3.2", "expected a slot, found the end of the line"),
+            ("prepare b3.x s1", r#"expected a ballot, found "b3.x""#),
+            (
+                "accepted b3.2 s0",
+                r#"expected a slot from s1 on, found "s0""#,
+            ),
+            (
+                "accepted b3.2 s1 s2",
+                r#"expected the end of the line, found "s2""#,
+            ),
+            (
+                "accept b3.2 s1",
+                "expected a value, found the end of the line",
+            ),
+            (
+                "heartbeat idle connected up s1 s1 12",
+                r#"expected a hash of 16 hex digits, found "12""#,
+            ),
+        ] {
+            assert_eq!(
+                parse_message(line.as_bytes()).unwrap_err().to_string(),
+                text,
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_greeting_of_another_version_or_program_is_refused() {
+        for (line, text) in [
+            (
+                "quince 2 q n1 n2 n1,n2,n3",
+                "expected protocol version 1, found 2",
+            ),
+            (
+                "GET / HTTP/1.1",
+                r#"expected a greeting of a Quince server, found "GET / HTTP/1.1""#,
+            ),
+            (
+                "quince 1 q n1 n2 n1,n2",
+                r#"expected members such as n1,n2,n3, found "n1,n2""#,
+            ),
+        ] {
+            assert_eq!(
+                Greeting::parse(line.as_bytes()).unwrap_err().to_string(),
+                text,
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn answers_to_greetings_read_back() {
+        for answer in [
+            Welcome::Welcome(NodeId::new(3).unwrap()),
+            Welcome::Refused("this is cluster a, not b".into()),
+        ] {
+            let mut line = Vec::new();
+            answer.write(&mut line);
+            assert_eq!(Welcome::parse(line.trim_ascii_end()), Ok(answer));
+        }
+    }
+}
