@@ -19,18 +19,18 @@ use crate::replica::PRELOAD_BYTES_MAX;
 use crate::text::{excerpt, trim};
 
 /// The largest file, in bytes. All of it goes through the log as the value of one slot.
-pub const FILE_BYTES_MAX: u64 = 1 << 20;
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 
 // The shortest line has two bytes and makes a command of at most 18 more than its key and value;
 // each byte of those may need an escape of four.
 const _: () = assert!(FILE_BYTES_MAX * 11 <= PRELOAD_BYTES_MAX as u64);
 
 /// Keys and their values, in the order of the file.
-pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Why a file cannot be used, with its name.
 #[derive(Debug, thiserror::Error)]
-pub enum PreloadError {
+pub(super) enum PreloadError {
     /// It could not be read.
     #[error("cannot read {path}: {error}")]
     Read {
@@ -63,7 +63,7 @@ pub enum PreloadError {
 ///
 /// # Errors
 /// See [`PreloadError`]. A file with one wrong line gives nothing.
-pub fn read_preload(path: &Path) -> Result<Entries, PreloadError> {
+pub(super) fn read_preload(path: &Path) -> Result<Entries, PreloadError> {
     let name = path.display().to_string();
     match File::open(path) {
         Ok(file) => parse(file, &name),
