@@ -34,7 +34,14 @@ readonly READY_SECONDS=30 # The servers must answer and have a leader within thi
 readonly STOP_SECONDS=15  # A process that has not ended this long after SIGTERM gets SIGKILL.
 readonly POLL_SECONDS=0.05
 
-say() { printf 'run.sh: %s\n' "$*" >&2; }
+# Everything for people goes here. From the start of the servers on, standard error itself is
+# closed to bash, which would print a line of its own about every killed server.
+exec {messages}>&2
+
+say() { printf 'run.sh: %s\n' "$*" >&"$messages"; }
+
+# The last lines of a file.
+show_end() { tail -n "$2" -- "$1" | sed 's/^/  /' >&"$messages"; }
 
 fail() {
     say "$*"
@@ -131,7 +138,8 @@ start_server() {
     set -m
     "$quince" server --id "$id" --peers "$peers" --listen "$(client_address "$id")" \
         --data "data/$id" --preload fruits.csv --fail-every 2s..4s --recover-after 2s..4s \
-        --log-file "logs/server-$id.log" </dev/null >>"logs/server-$id.out" 2>&1 &
+        --log-file "logs/server-$id.log" </dev/null >>"logs/server-$id.out" 2>&1 \
+        {messages}>&- &
     pids[id]=$!
     set +m
     printf '%d\n' "${pids[id]}" >"$(pid_file "$id")"
@@ -144,7 +152,7 @@ tell_end() {
     for log in "logs/server-$id.log" "logs/server-$id.out"; do
         if [[ -s $log ]]; then
             say "the end of $log:"
-            tail -n 10 "$log" | sed 's/^/  /' >&2
+            show_end "$log" 10
         fi
     done
 }
@@ -187,7 +195,7 @@ wait_until_served() {
             fi
             if ((SECONDS >= give_up)); then
                 say "server $id does not serve after $READY_SECONDS s"
-                tail -n 10 "logs/server-$id.log" | sed 's/^/  /' >&2
+                show_end "logs/server-$id.log" 10
                 exit 1
             fi
             sleep "$POLL_SECONDS"
@@ -350,7 +358,7 @@ build() {
     wait_for "$client_pid"
     client_pid=
     if ((status)); then
-        tail -n 40 "$log" >&2
+        show_end "$log" 40
         fail "cargo build --release failed: all of it is in $log"
     fi
 }
@@ -362,7 +370,7 @@ build() {
 run_client() {
     (
         trap - INT
-        exec "$quince" "$@"
+        exec "$quince" "$@" 2>&"$messages" {messages}>&-
     ) <&0 &
     client_pid=$!
     wait_for "$client_pid"
@@ -386,6 +394,7 @@ done
 export QUINCE_SERVERS
 
 started=yes
+exec 2>/dev/null
 for id in "${SERVERS[@]}"; do
     : >"logs/server-$id.out"
     stop_if_asked
