@@ -50,7 +50,9 @@ fn five_nodes_keep_the_invariants_and_go_on_after_faults() {
 }
 
 fn runs(remainder: u64) {
-    let only: Option<u64> = env::var("QUINCE_SEED").ok().map(|seed| seed.parse().expect("a seed"));
+    let only: Option<u64> = env::var("QUINCE_SEED")
+        .ok()
+        .map(|seed| seed.parse().expect("a seed"));
     let mut all = Counts::default();
     for seed in (0..SEEDS).filter(|seed| seed % 2 == remainder) {
         if only.is_none() {
@@ -379,7 +381,11 @@ impl Run {
     fn crash(&mut self, id: NodeId) {
         self.counts.one("crash");
         // Of what was not synced, a part may have reached the disk all the same.
-        let kept = if self.chance(500) { 0 } else { self.rng.random_range(0..8) };
+        let kept = if self.chance(500) {
+            0
+        } else {
+            self.rng.random_range(0..8)
+        };
         if kept == 0 && self.cluster.unsynced(id) > 0 {
             self.counts.one("record lost");
         }
@@ -499,7 +505,11 @@ impl Run {
     }
 
     fn answered(&mut self, id: NodeId, ticket: Ticket, answer: Answer) {
-        let attempt = self.history.attempts.get_mut(&ticket).expect("it was asked");
+        let attempt = self
+            .history
+            .attempts
+            .get_mut(&ticket)
+            .expect("it was asked");
         let client = &mut self.clients[attempt.client];
         client.open = None;
         match (&attempt.asked, &answer) {
@@ -508,7 +518,10 @@ impl Run {
                 // Linearizable: what was decided anywhere before the read was asked for is seen; so
                 // is every acknowledged write and every value that was read.
                 let applied = self.cluster.status(id).applied;
-                assert!(applied >= *floor, "{id} read at {applied}, {floor} was decided");
+                assert!(
+                    applied >= *floor,
+                    "{id} read at {applied}, {floor} was decided"
+                );
             }
             (Asked::Once(_, seq), Answer::Done(outcome)) => {
                 self.counts.one("write done");
@@ -573,7 +586,9 @@ impl Run {
         let mut fresh = Vec::new();
         for id in self.cluster.nodes() {
             for command in [Some(self.plain()), None] {
-                let asked = command.as_ref().map_or(Asked::Read(self.watch.decided()), |_| Asked::Plain);
+                let asked = command
+                    .as_ref()
+                    .map_or(Asked::Read(self.watch.decided()), |_| Asked::Plain);
                 let ticket = self.cluster.next_ticket();
                 if let Some(Command::Write(write)) = &command {
                     self.history.mark(write, ticket);
@@ -604,18 +619,22 @@ impl Run {
     }
 
     fn until(&mut self, ticks_max: u64, since: &str) {
-        let nothing = (BTreeSet::new(), BTreeSet::new());
         for _ in 0..ticks_max {
             for id in self.cluster.nodes() {
                 self.cluster.tick(id);
             }
-            self.cluster.settle(&nothing.0, &nothing.1);
+            self.cluster.settle(|_| true, |_, _, _| true);
             self.look();
             if self.cluster.open.is_empty() && self.all_equal() && self.cluster.leader().is_some() {
                 return;
             }
         }
-        let states: Vec<_> = self.cluster.nodes().into_iter().map(|id| self.cluster.status(id)).collect();
+        let states: Vec<_> = self
+            .cluster
+            .nodes()
+            .into_iter()
+            .map(|id| self.cluster.status(id))
+            .collect();
         panic!(
             "{ticks_max} ticks after {since}: open {:?}, {states:#?}",
             self.cluster.open
@@ -735,7 +754,10 @@ impl Watch {
     }
 
     fn on_proposal(&mut self, ballot: Ballot, slot: Slot, value: &Value) {
-        let before = self.proposed.entry((ballot, slot)).or_insert_with(|| value.clone());
+        let before = self
+            .proposed
+            .entry((ballot, slot))
+            .or_insert_with(|| value.clone());
         assert_eq!(before, value, "I1: two values under {ballot} at {slot}");
     }
 
@@ -743,14 +765,22 @@ impl Watch {
         let promised = self.promised.entry(id).or_insert(Ballot::ZERO);
         match record {
             Record::Promise(ballot) => {
-                assert!(ballot >= promised, "I2: {id} promised {promised}, then {ballot}");
+                assert!(
+                    ballot >= promised,
+                    "I2: {id} promised {promised}, then {ballot}"
+                );
                 *promised = *ballot;
             }
             Record::Accept(ballot, slot, value) => {
-                assert!(ballot >= promised, "I3: {id} accepted {ballot} under {promised}");
+                assert!(
+                    ballot >= promised,
+                    "I3: {id} accepted {ballot} under {promised}"
+                );
                 *promised = *ballot;
                 let ballots = self.accepted.entry(*slot).or_default();
-                let entry = ballots.entry(*ballot).or_insert_with(|| (value.clone(), Votes::default()));
+                let entry = ballots
+                    .entry(*ballot)
+                    .or_insert_with(|| (value.clone(), Votes::default()));
                 assert_eq!(entry.0, *value, "I1: two values under {ballot} at {slot}");
                 entry.1.insert(id);
                 let highest = self.highest.entry(id).or_default();
@@ -772,18 +802,28 @@ impl Watch {
         let promised = self.promised.get(&from).copied().unwrap_or(Ballot::ZERO);
         match vote {
             Vote::Prepare { ballot, .. } => {
-                assert!(self.own.contains(ballot), "{from} prepares {ballot} unsynced");
+                assert!(
+                    self.own.contains(ballot),
+                    "{from} prepares {ballot} unsynced"
+                );
                 let starts = cluster.server(from).starts;
                 let before = *self.prepared.entry(*ballot).or_insert(starts);
                 assert_eq!(before, starts, "P6: {from} uses {ballot} in two starts");
             }
             Vote::Promise(promise) => {
-                assert!(promise.ballot <= promised, "{from} promises {} unsynced", promise.ballot);
+                assert!(
+                    promise.ballot <= promised,
+                    "{from} promises {} unsynced",
+                    promise.ballot
+                );
                 let told = self.told.entry(from).or_default();
                 *told = (*told).max(promise.decided);
             }
             Vote::Accepted { ballot, slot } => {
-                let votes = self.accepted.get(slot).and_then(|ballots| ballots.get(ballot));
+                let votes = self
+                    .accepted
+                    .get(slot)
+                    .and_then(|ballots| ballots.get(ballot));
                 let synced = votes.is_some_and(|(_, votes)| votes.contains(from));
                 assert!(synced, "{from} accepted {ballot} {slot} unsynced");
             }
@@ -813,9 +853,16 @@ impl Watch {
         let status = cluster.status(id);
         let looked = self.looked.get(&id).copied().unwrap_or_default();
         assert!(status.decided >= looked, "{id} forgot what it decided");
-        assert_eq!(status.applied, status.decided, "a round ends with all applied");
+        assert_eq!(
+            status.applied, status.decided,
+            "a round ends with all applied"
+        );
         let hash = *self.hashes.entry(status.applied).or_insert(status.hash);
-        assert_eq!(hash, status.hash, "I5: the store of {id} differs at {}", status.applied);
+        assert_eq!(
+            hash, status.hash,
+            "I5: the store of {id} differs at {}",
+            status.applied
+        );
         let mut next = looked.next();
         while next <= status.decided {
             let values = cluster.decided_values(id, next, status.decided);
@@ -833,7 +880,11 @@ impl Watch {
             assert_eq!(*decided, value, "I4: {id} decided another value at {slot}");
             return;
         }
-        assert_eq!(index(slot), self.decided.len(), "slots are decided in order");
+        assert_eq!(
+            index(slot),
+            self.decided.len(),
+            "slots are decided in order"
+        );
         let members = members(self.size);
         let majority = self.accepted.get(&slot).is_some_and(|ballots| {
             let mut ballots = ballots.values();
@@ -849,7 +900,11 @@ impl Watch {
         let mut ids = BTreeSet::new();
         let mut applied: BTreeMap<Ticket, (CommandId, Outcome)> = BTreeMap::new();
         for (value, slot) in self.decided.iter().zip(1..) {
-            let batch = if value.is_noop() { Batch::empty() } else { Batch::read(value.as_bytes()) };
+            let batch = if value.is_noop() {
+                Batch::empty()
+            } else {
+                Batch::read(value.as_bytes())
+            };
             assert!(batch.error().is_none(), "s{slot} holds a batch");
             let mut fates = Vec::new();
             store.apply(slot, &batch, |id, fate| fates.push((id, fate)));
@@ -902,7 +957,9 @@ fn check_attempts(history: &History, applied: &BTreeMap<Ticket, (CommandId, Outc
         }
         let found = applied.get(ticket);
         match (&attempt.answer, found) {
-            (Some(Answer::Done(told)), Some((_, outcome))) => assert_eq!(told, outcome, "{ticket:?}"),
+            (Some(Answer::Done(told)), Some((_, outcome))) => {
+                assert_eq!(told, outcome, "{ticket:?}")
+            }
             (Some(Answer::Done(_)), None) => panic!("I6: {ticket:?} was acknowledged and is lost"),
             (Some(Answer::NotDone(why)), Some((id, _))) => {
                 panic!("P46: {ticket:?} was refused ({why}) and applied as {id}")
@@ -911,9 +968,16 @@ fn check_attempts(history: &History, applied: &BTreeMap<Ticket, (CommandId, Outc
         }
         if let Some((id, _)) = found {
             let (node, start) = attempt.at;
-            assert_eq!((id.origin, id.start), (node.number(), start), "{ticket:?} is {id}");
+            assert_eq!(
+                (id.origin, id.start),
+                (node.number(), start),
+                "{ticket:?} is {id}"
+            );
             let before = last.insert(attempt.at, id.number).unwrap_or(0);
-            assert!(before < id.number, "{ticket:?} is {id}, after number {before}");
+            assert!(
+                before < id.number,
+                "{ticket:?} is {id}, after number {before}"
+            );
         }
     }
 }
