@@ -19,7 +19,7 @@ use crate::replica::PRELOAD_BYTES_MAX;
 use crate::text::{excerpt, trim};
 
 /// The largest file, in bytes. All of it goes through the log as the value of one slot.
-pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
+pub(super) const FILE_BYTES_MAX: u64 = 2 << 20;
 
 // The shortest line has two bytes and makes a command of at most 18 more than its key and value;
 // each byte of those may need an escape of four.

@@ -30,6 +30,8 @@ pub struct Learner {
     words: BTreeMap<Ballot, Slot>,
     /// The highest slot of which anyone said that all up to it is decided.
     known: Slot,
+    /// By the word of which ballot the newest slots were decided; those fetched are not here.
+    deciding: BTreeMap<Slot, Ballot>,
 }
 
 impl Learner {
@@ -38,7 +40,9 @@ impl Learner {
         let mut learner = Self::default();
         for record in records {
             match record {
-                Record::Accept(ballot, slot, value) => learner.on_proposal(*ballot, *slot, value),
+                Record::Accept(ballot, slot, value) => {
+                    learner.on_proposal(*ballot, *slot, value);
+                }
                 Record::Decided(ballot, upto) => {
                     learner.on_decided(*ballot, *upto);
                 }
@@ -48,6 +52,7 @@ impl Learner {
                 Record::Start(_) | Record::Ballot(_) | Record::Promise(_) => {}
             }
         }
+        learner.deciding.clear();
         learner
     }
 
@@ -67,7 +72,13 @@ impl Learner {
         self.values.get(index)
     }
 
-    /// A value was proposed; nothing is decided by it.
+    /// The ballot whose leader's word decided `slot`; none if its value was fetched. Told once.
+    pub fn take_ballot(&mut self, slot: Slot) -> Option<Ballot> {
+        self.deciding.remove(&slot)
+    }
+
+    /// A value was proposed. It decides a slot only if its leader's word is here already: messages
+    /// overtake each other.
     pub fn on_proposal(&mut self, ballot: Ballot, slot: Slot, value: &Value) {
         let full = self.heard.len() >= HEARD_MAX && !self.heard.contains_key(&slot);
         if slot <= self.decided() || full {
@@ -80,6 +91,7 @@ impl Learner {
         if ballot > heard.0 {
             *heard = (ballot, value.clone());
         }
+        self.advance();
     }
 
     /// The leader of `ballot` says that every slot up to `upto` is decided. True if this says more
@@ -125,13 +137,14 @@ impl Learner {
     fn advance(&mut self) {
         loop {
             let slot = self.decided().next();
-            let Some((ballot, _)) = self.heard.get(&slot) else {
+            let Some(&(ballot, _)) = self.heard.get(&slot) else {
                 return;
             };
             // P20: the word of a ballot is about the proposals of that ballot alone.
-            if self.words.get(ballot).is_none_or(|&upto| upto < slot) {
+            if self.words.get(&ballot).is_none_or(|&upto| upto < slot) {
                 return;
             }
+            self.deciding.insert(slot, ballot);
             let (_, value) = self.heard.remove(&slot).expect("it was just there");
             self.push(value);
         }

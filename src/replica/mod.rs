@@ -22,7 +22,7 @@ mod origin;
 mod reads;
 mod serve;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub const TICK: Duration = Duration::from_millis(10);
 const ROUND_JUMP_MAX: u64 = 1_000_000;
 
 /// How many bytes the pre-loaded commands have at most: they share one slot.
-pub const PRELOAD_BYTES_MAX: usize = 12 << 20;
+pub const PRELOAD_BYTES_MAX: usize = 22 << 20;
 
 /// The store, as the threads that serve clients share it.
 pub type SharedStore = Arc<Mutex<Store>>;
@@ -156,10 +156,8 @@ pub struct Replica {
     heartbeat_due: u64,
     stance_told: Stance,
     decided_told: Slot,
-    /// A leader's word about decided slots that is not recorded yet.
-    word: Option<(Ballot, Slot)>,
-    /// Undecided slots whose proposal this node heard but did not record.
-    unrecorded: BTreeSet<Slot>,
+    /// Leaders' words about decided slots that are not recorded yet.
+    words: BTreeMap<Ballot, Slot>,
 
     store: SharedStore,
     applied: Slot,
@@ -203,8 +201,7 @@ impl Replica {
             heartbeat_due: 0,
             stance_told: Stance::Idle,
             decided_told: Slot::ZERO,
-            word: None,
-            unrecorded: BTreeSet::new(),
+            words: BTreeMap::new(),
             store: SharedStore::default(),
             applied: Slot::ZERO,
             hashes: VecDeque::new(),
@@ -285,7 +282,7 @@ impl Replica {
     /// probe for the readers, tells the peers what changed. Work that one round collects is done
     /// once here, so a busy server does less for each request.
     pub fn flush(&mut self, out: &mut Outbox) {
-        if let Some((ballot, upto)) = self.word.take() {
+        for (ballot, upto) in std::mem::take(&mut self.words) {
             out.record(Record::Decided(ballot, upto));
         }
         self.apply_decided(out);

@@ -488,20 +488,29 @@ impl Cluster {
 
     // --- All at once ---
 
-    /// Syncs and delivers everything, in the order of the nodes, until nothing moves, but for the
-    /// links of `held` and the disks of `slow`.
-    pub(crate) fn settle(&mut self, held: &BTreeSet<(NodeId, NodeId)>, slow: &BTreeSet<NodeId>) {
+    /// Syncs and delivers everything that may move, in the order of the nodes, until nothing does.
+    pub(crate) fn settle(
+        &mut self,
+        may_sync: impl Fn(NodeId) -> bool,
+        may_pass: impl Fn(NodeId, NodeId, &Message) -> bool,
+    ) {
         loop {
             let mut moved = false;
             for id in self.nodes() {
-                if !slow.contains(&id) && self.unsynced(id) > 0 {
+                if may_sync(id) && self.unsynced(id) > 0 {
                     self.sync_all(id);
                     moved = true;
                 }
             }
             for (from, to) in self.busy_links() {
-                if !held.contains(&(from, to)) {
-                    self.deliver(from, to, 0, usize::MAX);
+                let link = self.links.get_mut(&(from, to)).expect("a busy link");
+                let waiting = link.drain(..);
+                let (pass, stay): (Vec<_>, Vec<_>) =
+                    waiting.partition(|message| may_pass(from, to, message));
+                let count = pass.len();
+                link.extend(pass.into_iter().chain(stay));
+                if count > 0 {
+                    self.deliver(from, to, 0, count);
                     moved = true;
                 }
             }
