@@ -6,7 +6,7 @@ set -uo pipefail
 
 usage() {
     cat <<'EOF'
-Usage: ./run.sh [MODE] [--fresh] [OPTIONS]
+Usage: ./run.sh [MODE] [--fresh] [--no-failures] [OPTIONS]
 
 Builds Quince, starts five servers on loopback whose acceptors fail and recover at random, runs a
 client, and stops the servers. Logs are in logs/, the servers' data in data/: a second run goes on with
@@ -17,9 +17,10 @@ Modes:
   interactive  the shell
   servers      only the servers, until Ctrl-C
 
-  --fresh      forget the data of earlier runs
-  -h, --help   this text
-  OPTIONS      for the client: ./run.sh automated --rounds 2 --no-kill
+  --fresh        forget the data of earlier runs
+  --no-failures  no acceptor fails on purpose (to measure with quince bench)
+  -h, --help     this text
+  OPTIONS        for the client: ./run.sh automated --rounds 2 --no-kill
 
 Environment:
   QUINCE_PORT       clients at QUINCE_PORT + 1 to 5, peers at QUINCE_PORT + 101 to 105 [7000]
@@ -57,6 +58,7 @@ wrong_usage() {
 
 mode=automated
 fresh=no
+failures=(--fail-every 2s..4s --recover-after 2s..4s)
 case ${1-} in
 automated | interactive | servers)
     mode=$1
@@ -71,6 +73,7 @@ for option in "$@"; do
         exit 0
         ;;
     --fresh) fresh=yes ;;
+    --no-failures) failures=() ;;
     *) client_options+=("$option") ;;
     esac
 done
@@ -137,7 +140,7 @@ start_server() {
     # which goes to the whole foreground group, does not reach it.
     set -m
     "$quince" server --id "$id" --peers "$peers" --listen "$(client_address "$id")" \
-        --data "data/$id" --preload fruits.csv --fail-every 2s..4s --recover-after 2s..4s \
+        --data "data/$id" --preload fruits.csv ${failures[@]+"${failures[@]}"} \
         --log-file "logs/server-$id.log" </dev/null >>"logs/server-$id.out" 2>&1 \
         {messages}>&- &
     pids[id]=$!
