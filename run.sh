@@ -6,7 +6,7 @@ set -uo pipefail
 
 usage() {
     cat <<'EOF'
-Usage: ./run.sh [MODE] [--fresh] [OPTIONS]
+Usage: ./run.sh [MODE] [--fresh] [--no-failures] [OPTIONS]
 
 Builds Quince, starts five servers on loopback whose acceptors fail and recover at random, runs a
 client, and stops the servers. Logs are in logs/, the servers' data in data/: a second run goes on with
@@ -17,9 +17,10 @@ Modes:
   interactive  the shell
   servers      only the servers, until Ctrl-C
 
-  --fresh      forget the data of earlier runs
-  -h, --help   this text
-  OPTIONS      for the client: ./run.sh automated --rounds 2 --no-kill
+  --fresh        forget the data of earlier runs
+  --no-failures  no acceptor fails on purpose (to measure with quince bench)
+  -h, --help     this text
+  OPTIONS        for the client: ./run.sh automated --rounds 2 --no-kill
 
 Environment:
   QUINCE_PORT       clients at QUINCE_PORT + 1 to 5, peers at QUINCE_PORT + 101 to 105 [7000]
@@ -34,7 +35,14 @@ readonly READY_SECONDS=30 # The servers must answer and have a leader within thi
 readonly STOP_SECONDS=15  # A process that has not ended this long after SIGTERM gets SIGKILL.
 readonly POLL_SECONDS=0.05
 
-say() { printf 'run.sh: %s\n' "$*" >&2; }
+# Everything for people goes here. From the start of the servers on, standard error itself is
+# closed to bash, which would print a line of its own about every killed server.
+exec {messages}>&2
+
+say() { printf 'run.sh: %s\n' "$*" >&"$messages"; }
+
+# The last lines of a file.
+show_end() { tail -n "$2" -- "$1" | sed 's/^/  /' >&"$messages"; }
 
 fail() {
     say "$*"
@@ -50,6 +58,7 @@ wrong_usage() {
 
 mode=automated
 fresh=no
+failures=(--fail-every 2s..4s --recover-after 2s..4s)
 case ${1-} in
 automated | interactive | servers)
     mode=$1
@@ -64,6 +73,7 @@ for option in "$@"; do
         exit 0
         ;;
     --fresh) fresh=yes ;;
+    --no-failures) failures=() ;;
     *) client_options+=("$option") ;;
     esac
 done
@@ -130,8 +140,9 @@ start_server() {
     # which goes to the whole foreground group, does not reach it.
     set -m
     "$quince" server --id "$id" --peers "$peers" --listen "$(client_address "$id")" \
-        --data "data/$id" --preload fruits.csv --fail-every 2s..4s --recover-after 2s..4s \
-        --log-file "logs/server-$id.log" </dev/null >>"logs/server-$id.out" 2>&1 &
+        --data "data/$id" --preload fruits.csv ${failures[@]+"${failures[@]}"} \
+        --log-file "logs/server-$id.log" </dev/null >>"logs/server-$id.out" 2>&1 \
+        {messages}>&- &
     pids[id]=$!
     set +m
     printf '%d\n' "${pids[id]}" >"$(pid_file "$id")"
@@ -144,7 +155,7 @@ tell_end() {
     for log in "logs/server-$id.log" "logs/server-$id.out"; do
         if [[ -s $log ]]; then
             say "the end of $log:"
-            tail -n 10 "$log" | sed 's/^/  /' >&2
+            show_end "$log" 10
         fi
     done
 }
@@ -187,7 +198,7 @@ wait_until_served() {
             fi
             if ((SECONDS >= give_up)); then
                 say "server $id does not serve after $READY_SECONDS s"
-                tail -n 10 "logs/server-$id.log" | sed 's/^/  /' >&2
+                show_end "logs/server-$id.log" 10
                 exit 1
             fi
             sleep "$POLL_SECONDS"
@@ -350,7 +361,7 @@ build() {
     wait_for "$client_pid"
     client_pid=
     if ((status)); then
-        tail -n 40 "$log" >&2
+        show_end "$log" 40
         fail "cargo build --release failed: all of it is in $log"
     fi
 }
@@ -362,7 +373,7 @@ build() {
 run_client() {
     (
         trap - INT
-        exec "$quince" "$@"
+        exec "$quince" "$@" 2>&"$messages" {messages}>&-
     ) <&0 &
     client_pid=$!
     wait_for "$client_pid"
@@ -386,6 +397,7 @@ done
 export QUINCE_SERVERS
 
 started=yes
+exec 2>/dev/null
 for id in "${SERVERS[@]}"; do
     : >"logs/server-$id.out"
     stop_if_asked

@@ -76,7 +76,8 @@ Every reply is compared with what it must be. Nobody else should write meanwhile
 
 A line is a command: time since the start, server that answered, command, reply, latency with all
 retries and waiting for a majority, and the acceptors (1+ up, 2- failed, 3? server out of reach) as
-seen by polling. 'Without a majority' and 'elections' are as seen by the same polling.
+seen by polling. A write can go through while fewer than a majority are up: an acceptor that has
+voted and failed since keeps its vote, on disk. 'Without a majority' and 'elections' are as seen by the same polling.
 
 ./run.sh starts five servers whose acceptors fail at random, and this client. For a kill it takes
 --pid-dir and --restart-with, which run.sh gives; without them nothing is killed.
@@ -161,9 +162,10 @@ impl Demo {
             .unwrap_or_else(|| rand::random_range(0..1_000_000));
         let killer = args.pid_dir.as_deref().zip(args.restart_with.as_deref());
         let detours_told = Arc::new(AtomicU32::new(0));
+        let watch = Watch::start(&servers, start);
         Self {
-            client: client(&servers, page, detours_told.clone()),
-            watch: Watch::start(&servers, start),
+            client: client(&servers, page, watch.clone(), detours_told.clone()),
+            watch,
             servers,
             page,
             killer: killer
@@ -255,7 +257,7 @@ impl Demo {
             command: &command,
             reply: &reply.to_string(),
             took,
-            acceptors: &self.watch.look(|view| view.acceptors(style)),
+            acceptors: &self.watch.look_afresh(|view| view.acceptors(style)),
         })?;
         let expected = self.model.run(request);
         if model::same(&expected, &reply) {
@@ -397,11 +399,8 @@ impl Demo {
         Ok(self.client.ask(request)?)
     }
 
-    /// How people call the server at an address: `n3`.
     fn name(&self, address: &str) -> String {
-        let at = self.servers.iter().position(|server| server == address);
-        let at = at.expect("answers come from the servers that were asked");
-        format!("n{}", self.watch.look(|view| view.number(at)))
+        name(&self.servers, &self.watch, address)
     }
 
     fn wait_for_turn(&mut self) {
@@ -410,7 +409,14 @@ impl Demo {
     }
 }
 
-fn client(servers: &[String], page: Page, detours_told: Arc<AtomicU32>) -> Client {
+/// How people call the server at an address: `n3`.
+fn name(servers: &[String], watch: &Watch, address: &str) -> String {
+    let at = servers.iter().position(|server| server == address);
+    let at = at.expect("only servers of the list are asked");
+    format!("n{}", watch.look(|view| view.number(at)))
+}
+
+fn client(servers: &[String], page: Page, watch: Watch, detours_told: Arc<AtomicU32>) -> Client {
     let limits = Limits {
         silence: SILENCE_MAX,
         ..Limits::default()
@@ -421,11 +427,14 @@ fn client(servers: &[String], page: Page, detours_told: Arc<AtomicU32>) -> Clien
         ..Settings::default()
     };
     let mut client = Client::new(servers.to_vec(), settings);
+    let servers = servers.to_vec();
     client.on_detour(move |detour| {
         if detours_told.fetch_add(1, Relaxed) < DETOURS_TOLD_MAX {
             let text = format!(
                 "{}: {}; asking {}",
-                detour.server, detour.reason, detour.next
+                name(&servers, &watch, detour.server),
+                detour.reason,
+                name(&servers, &watch, detour.next)
             );
             // A page that cannot be printed to ends the demo at its next line.
             let _ = page.remark(Paint::Dim, &text);

@@ -77,6 +77,9 @@ impl Script {
 
     /// The next command, which makes sense with what is there; none at the end of the round.
     pub(super) fn next(&mut self, model: &Model, rng: &mut ChaCha8Rng) -> Option<Request> {
+        if self.kinds.last() == Some(&Kind::Delete) && visitor_there(model, rng).is_none() {
+            self.put_first();
+        }
         let write = match self.kinds.pop()? {
             Kind::Get => {
                 return Some(Request::Read {
@@ -87,7 +90,7 @@ impl Script {
                 });
             }
             Kind::Put => Write::Put {
-                key: if rng.random_ratio(3, 4) {
+                key: if rng.random_ratio(4, 5) {
                     visitor(rng)
                 } else {
                     any_fruit(model, rng)
@@ -104,6 +107,14 @@ impl Script {
             Kind::Cas => cas(model, rng),
         };
         Some(Request::Write(Command::Write(write)))
+    }
+
+    /// There is nothing to delete: a `PUT` comes first, if one is left.
+    fn put_first(&mut self) {
+        if let Some(put) = self.kinds.iter().rposition(|&kind| kind == Kind::Put) {
+            let last = self.kinds.len() - 1;
+            self.kinds.swap(put, last);
+        }
     }
 }
 

@@ -17,10 +17,13 @@ use crate::cli::style::{Paint, Style};
 use crate::paxos::types::{Ballot, NodeId, Slot};
 
 /// The pause between two polls of a server.
-pub(super) const POLL_EVERY: Duration = Duration::from_millis(50);
+pub(super) const POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// A server that takes longer counts as out of reach.
 const POLL_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The longest wait for a poll of every server: one that hangs takes longer, and shows so next time.
+const FRESH_WITHIN: Duration = Duration::from_millis(100);
 
 /// What the polls have seen.
 #[derive(Debug)]
@@ -112,6 +115,12 @@ impl View {
         self.servers.iter().filter_map(|seen| seen.id).collect()
     }
 
+    /// Whether every server was asked at `since` or later.
+    fn asked_since(&self, since: Duration) -> bool {
+        let fresh = |seen: &Seen| seen.asked.is_some_and(|asked| asked >= since);
+        self.servers.iter().all(fresh)
+    }
+
     /// `1+ 2- 3?`: acceptors up, failed, out of reach.
     pub(super) fn acceptors(&self, style: Style) -> String {
         let mut text = String::new();
@@ -130,11 +139,13 @@ impl View {
 
     /// The slot and hash at which all servers are, asked at `since` or later, if they are at one.
     pub(super) fn agreed(&self, since: Duration) -> Option<(Slot, String)> {
+        if !self.asked_since(since) {
+            return None;
+        }
         let states: Option<BTreeSet<_>> = self
             .servers
             .iter()
             .map(|seen| {
-                seen.asked.filter(|&asked| asked >= since)?;
                 let peek = seen.last.as_ref()?;
                 Some((peek.applied, peek.hash.as_str()))
             })
@@ -187,6 +198,17 @@ impl Watch {
                 .expect("the system has room for a thread");
         }
         watch
+    }
+
+    /// Looks at what was seen once every server has been polled again, or after a moment.
+    pub(super) fn look_afresh<T>(&self, look: impl FnOnce(&mut View) -> T) -> T {
+        let since = self.start.elapsed();
+        while !self.look(|view| view.asked_since(since))
+            && self.start.elapsed() < since + FRESH_WITHIN
+        {
+            thread::sleep(POLL_EVERY / 4);
+        }
+        self.look(look)
     }
 
     /// Looks at what was seen.
