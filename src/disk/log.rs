@@ -21,7 +21,9 @@ use super::{line, record};
 use crate::paxos::record::Record;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// The longest text of a record, in bytes. A longer one is refused before anything is kept.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -153,7 +155,7 @@ enum Spare {
 }
 
 fn lock(spare: &Mutex<Spare>) -> MutexGuard<'_, Spare> {
-    spare.lock().expect("nothing panics while it holds this")
+    spare.lock()
 }
 
 impl<D: Dir> Log<D> {

@@ -12,7 +12,9 @@
 use super::dir::{Dir, DirFile};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// The sector of [`MemDir::new`]: what a disk writes wholly or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -147,7 +149,7 @@ impl MemDir {
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().expect("nothing panics while it holds this")
+        self.0.lock()
     }
 
     /// How many writes a power loss could take or keep now, each at most a sector long.

@@ -81,11 +81,11 @@ pub(super) mod tests {
     /// Any record; values hold any byte but LF.
     pub(in crate::disk) fn any_record() -> impl Strategy<Value = Record> {
         let ballot = || {
-            let some = (1..=u64::MAX, 1..=9u8)
+            let some = (1..=Ballot::ROUND_MAX, 1..=9u8)
                 .prop_map(|(round, node)| Ballot::new(round, NodeId::new(node).unwrap()));
             prop_oneof![1 => Just(Ballot::ZERO), 9 => some]
         };
-        let slot = || any::<u64>().prop_map(Slot);
+        let slot = || (0..=Slot::MAX.0).prop_map(Slot);
         let byte = any::<u8>().prop_map(|b| if b == b'\n' { b' ' } else { b });
         let value = || {
             proptest::collection::vec(byte.clone(), 1..60)

@@ -13,7 +13,7 @@
 //!   jitter (P27); while somebody tries, the others are patient for a while.
 //! * A link that closes counts as silence at once; so a killed leader is replaced in milliseconds.
 //!
-//! Omni-Paxos (`EuroSys` 2023) has the reasons for electing by quorum-connectivity. This module
+//! Omni-Paxos (EuroSys 2023) has the reasons for electing by quorum-connectivity. This module
 //! knows neither slots nor values.
 
 use std::collections::BTreeMap;

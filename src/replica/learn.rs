@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use log::debug;
+use parking_lot::MutexGuard;
 
 use crate::kv::batch::Batch;
 use crate::kv::command::CommandId;
@@ -90,6 +91,8 @@ impl Replica {
             self.applied = Slot(slot);
             self.hashes.push_back((self.applied, store.hash()));
         }
+        // parking_lot's locks are not fair by themselves: readers would starve during a long catch-up.
+        MutexGuard::unlock_fair(store);
         while self.hashes.len() > HASHES_MAX {
             self.hashes.pop_front();
         }

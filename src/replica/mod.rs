@@ -54,7 +54,7 @@ pub const TICK: Duration = Duration::from_millis(10);
 const ROUND_JUMP_MAX: u64 = 1_000_000;
 
 /// How many bytes the pre-loaded commands have at most: they share one slot.
-pub const PRELOAD_BYTES_MAX: usize = 4 << 20;
+pub const PRELOAD_BYTES_MAX: usize = 22 << 20;
 
 /// The store, as the threads that serve clients share it.
 pub type SharedStore = Arc<Mutex<Store>>;

@@ -1,6 +1,6 @@
 //! Linearizable reads at any server, without leader or clock.
 //!
-//! Paxos Quorum Reads (Charapko, Ailijiang, Demirbas, `HotStorage` 2019): ask all acceptors for the
+//! Paxos Quorum Reads (Charapko, Ailijiang, Demirbas, HotStorage 2019): ask all acceptors for the
 //! highest slot that each has accepted; with a majority's answers, wait until the own learner has
 //! applied the highest of them; then read locally. An acknowledged write was accepted by a
 //! majority, which shares a node with the majority that answered, so the read sees it (D11, P28,

@@ -134,7 +134,7 @@ fn a_reading_that_mixes_old_and_new_bytes_is_read_again() {
     let dir = Mixing {
         dir: sound.clone(),
         file: last.file,
-        mixed: std::sync::Arc::new(std::sync::Mutex::new(Some(mixed))),
+        mixed: std::sync::Arc::new(parking_lot::Mutex::new(Some(mixed))),
     };
     let (text, ending) = printed(&dir, None);
     assert_eq!(ending.unwrap(), Ending::Whole { last: last.seq });
@@ -146,7 +146,7 @@ fn a_reading_that_mixes_old_and_new_bytes_is_read_again() {
 struct Mixing {
     dir: MemDir,
     file: String,
-    mixed: std::sync::Arc<std::sync::Mutex<Option<Vec<u8>>>>,
+    mixed: std::sync::Arc<parking_lot::Mutex<Option<Vec<u8>>>>,
 }
 
 impl Dir for Mixing {
@@ -158,7 +158,7 @@ impl Dir for Mixing {
 
     fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
         if name == self.file
-            && let Some(mixed) = self.mixed.lock().unwrap().take()
+            && let Some(mixed) = self.mixed.lock().take()
         {
             return Ok(mixed);
         }

@@ -1,0 +1,464 @@
+//! One client of a load: sends a batch of lines, waits for all its replies, and again.
+//!
+//! A closed loop: a client that waits sends nothing. So latencies say nothing of the requests that
+//! would have come during an outage ("coordinated omission"); the gap of the
+//! [timeline](super::timeline) does.
+//!
+//! The lines are written by hand into one buffer that is sent at once, and replies are told apart by
+//! their first word only: on the machine that runs the servers too, every cycle of the load is
+//! taken from them.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::timeline::Timeline;
+use crate::wire::client::{Head, Reply, parse_reply_head};
+use crate::wire::lines::{Line, LineBuffer};
+
+/// What the clients ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Op {
+    /// `PUT key value`
+    Put,
+    /// `GET key`, linearizable
+    Get,
+    /// `LOCAL GET key`, possibly stale
+    LocalGet,
+    /// half `PUT`, half `GET`, at random
+    Mixed,
+}
+
+impl Op {
+    /// As it is typed.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::LocalGet => "local-get",
+            Self::Mixed => "mixed",
+        }
+    }
+
+    pub(super) fn writes(self) -> bool {
+        matches!(self, Self::Put | Self::Mixed)
+    }
+
+    pub(super) fn reads(self) -> bool {
+        self != Self::Put
+    }
+}
+
+/// What all clients of a run have in common.
+pub(super) struct Run {
+    pub(super) servers: Vec<SocketAddr>,
+    pub(super) op: Op,
+    pub(super) keys: u64,
+    pub(super) value: Vec<u8>,
+    pub(super) pipeline: usize,
+    /// How long nothing may arrive while replies are due.
+    pub(super) timeout: Duration,
+    /// Where all times are counted from.
+    pub(super) start: Instant,
+    /// The part of the run whose results count.
+    pub(super) measured: std::ops::Range<Duration>,
+    /// Successes; of writes alone where there are any.
+    pub(super) timeline: Timeline,
+    pub(super) stop: AtomicBool,
+}
+
+/// What is shown while a client runs: sums since its start.
+#[derive(Default)]
+pub(super) struct Live {
+    pub(super) done: AtomicU64,
+    pub(super) errors: AtomicU64,
+}
+
+/// What a client found, in the measured part of the run.
+pub(super) struct Results {
+    /// Latencies of successes, in microseconds.
+    pub(super) latencies: Histogram<u32>,
+    /// By code, and by the words of [`Failure`].
+    pub(super) errors: BTreeMap<&'static str, u64>,
+}
+
+impl Results {
+    /// None yet, with room for latencies up to `longest`; a longer one counts as that.
+    pub(super) fn new(longest: Duration) -> Self {
+        let max = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            latencies: Histogram::new_with_max(max.max(2), 3).expect("bounds in order, 3 digits"),
+            errors: BTreeMap::new(),
+        }
+    }
+
+    /// Puts what another client found to it.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.latencies
+            .add(&other.latencies)
+            .expect("all clients have the same bounds");
+        for (code, count) in &other.errors {
+            *self.errors.entry(code).or_default() += count;
+        }
+    }
+}
+
+/// A reply that does not fit its request, or an `ERROR` with a code that is not known.
+const STRANGE: &str = "strange-reply";
+/// A connection that could not be made: one attempt each.
+const REFUSED: &str = "no-connection";
+/// A request without a reply when its connection ended.
+const LOST: &str = "lost";
+/// A request without a reply when nothing had come for the time-out.
+const TIMED_OUT: &str = "timed-out";
+
+/// Pauses after failures in a row double up to this: a client is back within it.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// The longest reply line: a value of 1 MiB, every byte escaped, and its first word.
+const REPLY_BYTES_MAX: usize = 4 * 1_048_576 + 64;
+
+/// One client: a connection, and what came of it.
+pub(super) struct Client<'a> {
+    run: &'a Run,
+    live: &'a Live,
+    results: Results,
+    rng: SmallRng,
+    /// Which of the servers to talk to.
+    server: usize,
+    connection: Option<(TcpStream, LineBuffer)>,
+    /// Attempts in a row that brought no success.
+    failures: u32,
+    requests: Vec<u8>,
+    /// Of each request of the batch, whether it is a write.
+    writes: Vec<bool>,
+}
+
+impl<'a> Client<'a> {
+    /// Client `number`, from 0; clients are dealt out to the servers in turn.
+    pub(super) fn new(run: &'a Run, live: &'a Live, number: usize) -> Self {
+        Self {
+            run,
+            live,
+            results: Results::new(longest_latency(run.timeout)),
+            rng: SmallRng::seed_from_u64(number as u64),
+            server: number % run.servers.len(),
+            connection: None,
+            failures: 0,
+            requests: Vec::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    /// Puts every `step`th key from `first` once. Before the run: nothing of it is measured.
+    pub(super) fn fill(&mut self, first: u64, step: usize) {
+        const BATCH: usize = 64;
+        let mut keys = (first..self.run.keys).step_by(step).peekable();
+        while keys.peek().is_some() {
+            self.requests.clear();
+            self.writes.clear();
+            for key in keys.by_ref().take(BATCH) {
+                self.add_put(key);
+            }
+            while !self.stopped() && !self.exchange() {
+                self.pause();
+            }
+        }
+    }
+
+    /// Until the run is stopped.
+    pub(super) fn run(mut self) -> Results {
+        while !self.stopped() {
+            self.fill_batch();
+            if !self.exchange() {
+                self.pause();
+            }
+        }
+        self.results
+    }
+
+    fn stopped(&self) -> bool {
+        self.run.stop.load(Relaxed)
+    }
+
+    fn fill_batch(&mut self) {
+        self.requests.clear();
+        self.writes.clear();
+        for _ in 0..self.run.pipeline {
+            let key = self.rng.random_range(0..self.run.keys);
+            match self.run.op {
+                Op::Put => self.add_put(key),
+                Op::Mixed if self.rng.random() => self.add_put(key),
+                Op::Get | Op::Mixed => self.add_get("GET", key),
+                Op::LocalGet => self.add_get("LOCAL GET", key),
+            }
+        }
+    }
+
+    fn add_put(&mut self, key: u64) {
+        write!(self.requests, "PUT bench-{key} ").expect("memory takes it");
+        self.requests.extend_from_slice(&self.run.value);
+        self.requests.push(b'\n');
+        self.writes.push(true);
+    }
+
+    fn add_get(&mut self, verb: &str, key: u64) {
+        writeln!(self.requests, "{verb} bench-{key}").expect("memory takes it");
+        self.writes.push(false);
+    }
+
+    /// Sends the batch and takes its replies. False if not one request succeeded: then the client has
+    /// moved to the next server where the connection is to blame.
+    fn exchange(&mut self) -> bool {
+        let Some((mut stream, mut lines)) = self.connection.take().or_else(|| self.connect())
+        else {
+            return false;
+        };
+        let sent = Instant::now();
+        let mut taken = Taken::default();
+        let end = match stream.write_all(&self.requests) {
+            Ok(()) => self.take_replies(&mut stream, &mut lines, sent, &mut taken),
+            Err(error) => Err(error),
+        };
+        match end {
+            Ok(()) => self.connection = Some((stream, lines)),
+            Err(error) => {
+                let open = self.writes.len() - taken.replies;
+                self.note_errors(failure(&error), open as u64);
+                self.move_on();
+            }
+        }
+        if taken.successes > 0 {
+            self.failures = 0;
+        }
+        taken.successes > 0
+    }
+
+    fn take_replies(
+        &mut self,
+        stream: &mut TcpStream,
+        lines: &mut LineBuffer,
+        sent: Instant,
+        taken: &mut Taken,
+    ) -> io::Result<()> {
+        while taken.replies < self.writes.len() {
+            if lines.read_from(stream)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            // One look at the clock for all that came in one read.
+            let now = Instant::now();
+            while let Some(line) = lines.next_line() {
+                let Some(&write) = self.writes.get(taken.replies) else {
+                    return Err(ErrorKind::InvalidData.into());
+                };
+                taken.replies += 1;
+                match judge(line, write) {
+                    Ok(()) => {
+                        taken.successes += 1;
+                        self.note_success(write, now, now - sent);
+                    }
+                    Err(code) => self.note_errors(code, 1),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_success(&mut self, write: bool, now: Instant, latency: Duration) {
+        let at = now - self.run.start;
+        if write || !self.run.op.writes() {
+            self.run.timeline.mark(at);
+        }
+        if self.run.measured.contains(&at) {
+            let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+            self.results.latencies.saturating_record(micros.max(1));
+        }
+        self.live.done.fetch_add(1, Relaxed);
+    }
+
+    fn note_errors(&mut self, code: &'static str, count: u64) {
+        if count > 0 && self.run.measured.contains(&self.run.start.elapsed()) {
+            *self.results.errors.entry(code).or_default() += count;
+        }
+        self.live.errors.fetch_add(count, Relaxed);
+    }
+
+    fn connect(&mut self) -> Option<(TcpStream, LineBuffer)> {
+        let open = || {
+            let stream =
+                TcpStream::connect_timeout(&self.run.servers[self.server], self.run.timeout)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(self.run.timeout))?;
+            stream.set_write_timeout(Some(self.run.timeout))?;
+            io::Result::Ok(stream)
+        };
+        if let Ok(stream) = open() {
+            Some((stream, LineBuffer::new(REPLY_BYTES_MAX)))
+        } else {
+            self.note_errors(REFUSED, 1);
+            self.move_on();
+            None
+        }
+    }
+
+    fn move_on(&mut self) {
+        self.server = (self.server + 1) % self.run.servers.len();
+    }
+
+    /// After a failure: none while there is a server not tried since the last success, then from 1 ms
+    /// on, doubling.
+    fn pause(&mut self) {
+        self.failures += 1;
+        let servers = u32::try_from(self.run.servers.len()).expect("few servers");
+        if let Some(doublings) = self.failures.checked_sub(servers) {
+            let pause = Duration::from_millis(1 << doublings.min(10));
+            std::thread::sleep(pause.min(PAUSE_MAX));
+        }
+    }
+}
+
+/// What came back of a batch.
+#[derive(Default)]
+struct Taken {
+    replies: usize,
+    successes: usize,
+}
+
+/// The longest time that a reply can take without a time-out: each read may take that long, and
+/// whoever waits ten times has a slow server. A longer latency counts as this.
+fn longest_latency(timeout: Duration) -> Duration {
+    timeout * 10
+}
+
+/// Whether a reply is a success, else what to count it as.
+fn judge(line: Line<'_>, write: bool) -> Result<(), &'static str> {
+    let Line::Whole(line) = line else {
+        return Err(STRANGE);
+    };
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let fits = if write {
+        line == b"OK"
+    } else {
+        line.starts_with(b"VALUE ") || line == b"NOT_FOUND"
+    };
+    if fits {
+        return Ok(());
+    }
+    match parse_reply_head(line) {
+        Ok(Head::Done(Reply::Error(code, _))) => Err(code.name()),
+        _ => Err(STRANGE),
+    }
+}
+
+fn failure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => TIMED_OUT,
+        ErrorKind::InvalidData => STRANGE,
+        _ => LOST,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_reply_is_a_success_only_if_it_fits_its_request() {
+        for (line, write, expected) in [
+            ("OK", true, Ok(())),
+            ("OK\r", true, Ok(())),
+            ("VALUE 1.25", false, Ok(())),
+            ("VALUE \"\"", false, Ok(())),
+            ("NOT_FOUND", false, Ok(())),
+            ("OK", false, Err(STRANGE)),
+            ("VALUE 1", true, Err(STRANGE)),
+            ("ERROR NOT_DONE queue is full", true, Err("NOT_DONE")),
+            ("ERROR UNKNOWN", true, Err("UNKNOWN")),
+            ("ERROR UNKNOWNS x", true, Err(STRANGE)),
+            ("ERROR", true, Err(STRANGE)),
+            ("", true, Err(STRANGE)),
+        ] {
+            assert_eq!(
+                judge(Line::Whole(line.as_bytes()), write),
+                expected,
+                "{line}"
+            );
+        }
+        assert_eq!(judge(Line::TooLong, false), Err(STRANGE));
+    }
+
+    fn run(servers: Vec<SocketAddr>) -> Run {
+        let length = Duration::from_mins(1);
+        Run {
+            servers,
+            op: Op::Put,
+            keys: 10,
+            value: b"v".to_vec(),
+            pipeline: 3,
+            timeout: Duration::from_millis(200),
+            start: Instant::now(),
+            measured: Duration::ZERO..length,
+            timeline: Timeline::new(length),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    /// A server of one connection: answers so many requests, then closes.
+    fn serve(listener: TcpListener, replies: Vec<&'static str>) -> std::thread::JoinHandle<()> {
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut requests = BufReader::new(stream.try_clone().unwrap()).lines();
+            for reply in replies {
+                let request = requests.next().unwrap().unwrap();
+                assert!(request.starts_with("PUT bench-"), "{request}");
+                writeln!(stream, "{reply}").unwrap();
+            }
+        })
+    }
+
+    #[test]
+    fn a_client_whose_server_is_lost_goes_on_at_the_next() {
+        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (first, refusing, last) = (listen(), listen(), listen());
+        let servers = [&first, &refusing, &last].map(|l| l.local_addr().unwrap());
+        drop(refusing);
+        let threads = [
+            serve(first, vec!["OK", "ERROR NOT_DONE later"]),
+            serve(last, vec!["OK", "OK", "OK"]),
+        ];
+        let run = run(servers.to_vec());
+        let live = Live::default();
+        let mut client = Client::new(&run, &live, 0);
+        client.fill_batch();
+        assert!(client.exchange(), "one of three was done");
+        assert!(!client.exchange(), "the second server refuses");
+        assert!(client.exchange(), "the third takes it");
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(client.results.latencies.len(), 4);
+        let errors: Vec<_> = client.results.errors.into_iter().collect();
+        assert_eq!(errors, [("NOT_DONE", 1), (LOST, 1), (REFUSED, 1)]);
+        assert!(run.timeline.last().is_some());
+    }
+
+    #[test]
+    fn a_frozen_server_holds_its_client_for_the_timeout_only() {
+        let frozen = TcpListener::bind("127.0.0.1:0").unwrap();
+        let run = run(vec![frozen.local_addr().unwrap()]);
+        let live = Live::default();
+        let mut client = Client::new(&run, &live, 0);
+        client.fill_batch();
+        assert!(!client.exchange());
+        assert_eq!(client.results.errors[TIMED_OUT], 3);
+        assert!(client.connection.is_none());
+    }
+}

@@ -1,0 +1,146 @@
+//! Signals to server processes, for those who break them on purpose.
+//!
+//! The standard library cannot send a signal to a process that is not its child, so the program
+//! `kill` does it: a few milliseconds each, on every Unix.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+
+use super::flags::{FlagError, server_id};
+use crate::paxos::types::NodeId;
+
+/// The signals that are sent here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Nothing is sent: asks whether the process is there and may be signalled.
+    Probe,
+    /// The process ends at once, whatever it is doing.
+    Kill,
+    /// The process is frozen: it lives, keeps its connections, and does nothing.
+    Stop,
+    /// A frozen process goes on.
+    Continue,
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Probe => "0",
+            Self::Kill => "KILL",
+            Self::Stop => "STOP",
+            Self::Continue => "CONT",
+        }
+    }
+}
+
+/// Sends `signal` to the process `pid`.
+///
+/// # Errors
+/// One line: what `kill` says.
+pub(crate) fn send(signal: Signal, pid: u32) -> Result<(), String> {
+    let what = format!("kill -s {} {pid}", signal.name());
+    let output = Command::new("kill")
+        .args(["-s", signal.name(), &pid.to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run {what}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{what} failed: {}", said.trim()))
+}
+
+/// Which process each server is: `1=PID,2=PID,...`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pids(BTreeMap<NodeId, u32>);
+
+impl Pids {
+    /// The process of `server`.
+    pub(crate) fn of(&self, server: NodeId) -> Result<u32, String> {
+        self.0.get(&server).copied().ok_or_else(|| {
+            let number = server.number();
+            format!("expected the process of {server} in --pids ({number}=PID), found none")
+        })
+    }
+
+    /// Fails unless every one of them is there and may be signalled.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.0
+            .values()
+            .try_for_each(|&pid| send(Signal::Probe, pid))
+    }
+}
+
+impl FromStr for Pids {
+    type Err = FlagError;
+
+    fn from_str(text: &str) -> Result<Self, FlagError> {
+        let mut pids = BTreeMap::new();
+        for one in text.split(',') {
+            let wrong = |expected| FlagError {
+                expected,
+                found: one.into(),
+            };
+            let (id, pid) = one
+                .trim()
+                .split_once('=')
+                .ok_or_else(|| wrong("servers and their processes such as 1=4711,2=4712"))?;
+            let id = server_id(id)?;
+            // 0 and the negative ones mean groups of processes, 1 is the system's.
+            let pid = pid.parse().ok().filter(|pid| (2..1 << 31).contains(pid));
+            let pid = pid.ok_or_else(|| wrong("a process id above 1"))?;
+            if pids.insert(id, pid).is_some() {
+                return Err(wrong("each server once"));
+            }
+        }
+        Ok(Self(pids))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn pids_name_a_process_for_each_server() {
+        let pids: Pids = "1=11,n2=22".parse().unwrap();
+        assert_eq!(pids.of(NodeId::new(2).unwrap()), Ok(22));
+        let error = pids.of(NodeId::new(3).unwrap()).unwrap_err();
+        assert_eq!(
+            error,
+            "expected the process of n3 in --pids (3=PID), found none"
+        );
+        for bad in [
+            "",
+            "1",
+            "1=",
+            "0=5",
+            "1=0",
+            "1=1",
+            "1=-5",
+            "1=5,1=6",
+            "1=9999999999",
+            "1=a",
+        ] {
+            assert!(bad.parse::<Pids>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_signal_arrives_or_says_why_not() {
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        for signal in [Signal::Probe, Signal::Stop, Signal::Continue, Signal::Kill] {
+            send(signal, child.id()).unwrap();
+        }
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        let error = send(Signal::Probe, child.id()).unwrap_err();
+        let start = format!("kill -s 0 {} failed: ", child.id());
+        assert!(
+            error.starts_with(&start) && error.len() > start.len(),
+            "{error}"
+        );
+    }
+}
