@@ -958,7 +958,7 @@ fn check_attempts(history: &History, applied: &BTreeMap<Ticket, (CommandId, Outc
         let found = applied.get(ticket);
         match (&attempt.answer, found) {
             (Some(Answer::Done(told)), Some((_, outcome))) => {
-                assert_eq!(told, outcome, "{ticket:?}")
+                assert_eq!(told, outcome, "{ticket:?}");
             }
             (Some(Answer::Done(_)), None) => panic!("I6: {ticket:?} was acknowledged and is lost"),
             (Some(Answer::NotDone(why)), Some((id, _))) => {
