@@ -357,7 +357,7 @@ impl Replica {
                 from: first,
                 values,
             } => self.on_fetched(from, first, &values, out),
-            Notice::Finish { upto } => self.on_finish(upto, out),
+            Notice::Finish { upto } => self.on_finish(from, upto, out),
             Notice::Probe(probe) => self.on_probe(from, probe, out),
             Notice::Propose { relayed, value } => self.on_propose(from, relayed, value, out),
         }
