@@ -269,7 +269,7 @@ fn status_has_a_row_for_each_server_and_tells_who_is_missing() {
                   hash 00ab\nacceptor failed\nuptime_s 75\npeer n2 up\npeer n3 down";
     let (server, refusing) = (server(move |_| status.into()), Refusing::bind());
     let row = format!(
-        "id address role leader ballot decided applied hash acceptor up links\n\
+        "id address role leader ballot decided applied hash acceptor uptime links\n\
          n1 {} leader n1 b7.1 s9 s9 00ab failed 1m15s 2+ 3-\n",
         server.address
     );

@@ -9,10 +9,11 @@
 //! | `cluster 3 [deadline TICKS] [seed N] [preload]` | makes a cluster; first |
 //! | `tick N [n1 n2]` | N ticks of all nodes, or of these; after each everything settles |
 //! | `until leader`, `until answered`, `until equal` | ticks until so, at most 500 |
-//! | `n1: put apple 1.25` | a client's write: put, delete, cas, incr, session, once |
+//! | `n1: put apple 1.25` | a client's write: put, delete, cas, incr, session, once; `x*9` is nine `x` |
 //! | `n1? apple` | a client's read |
 //! | `settle` | syncs and delivers everything until nothing moves |
-//! | `hold n1 n2`, `release n1 n2` | from n1 to n2 nothing is delivered by itself, or is again |
+//! | `hold n1 n2 [WORD]` | from n1 to n2 nothing, or no message of this word, is delivered by itself |
+//! | `release n1 n2` | until now |
 //! | `deliver n1 n2 [WHICH]` | what waits from n1 to n2: all, the one at a place from 1, or those of a word |
 //! | `lose n1 n2 [WHICH]`, `double n1 n2 WHICH` | loses it; puts it there once more |
 //! | `waiting n1 n2` | prints what waits, with places |
@@ -26,6 +27,7 @@
 //! | `stop n1` | it is about to stop |
 //! | `status` | prints the state of all nodes |
 //! | `show heartbeats` | prints them too |
+//! | `quietly COMMAND` | prints only who leads, answers, and what was counted |
 
 mod common;
 
@@ -37,11 +39,11 @@ use std::{env, fs};
 use common::cluster::{Cluster, Event, Settings};
 use common::print;
 use quince::kv::batch::parse_batch;
-use quince::kv::command::{Command, Write};
-use quince::paxos::message::{Message, Notice, Vote};
-use quince::paxos::types::{NodeId, Value};
+use quince::kv::command::Command;
+use quince::paxos::message::{Message, Notice};
+use quince::paxos::types::NodeId;
 use quince::replica::Input;
-use quince::text::Tokens;
+use quince::wire::peer::parse_message;
 
 /// `until` gives up after so many ticks.
 const UNTIL_TICKS_MAX: u64 = 500;
@@ -60,7 +62,7 @@ fn every_script_runs_as_recorded() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
         .collect();
     files.sort();
-    assert!(files.len() >= 1, "the scripts are gone from {folder:?}");
+    assert!(files.len() >= 30, "the scripts are gone from {folder:?}");
     for path in files {
         let recorded = fs::read_to_string(&path).expect("a script");
         let run = run(&recorded);
@@ -118,9 +120,11 @@ fn run(script: &str) -> String {
 /// A cluster, and what moves by itself in it.
 struct Stage {
     cluster: Cluster,
-    held: BTreeSet<(NodeId, NodeId)>,
+    /// Links, and the word of the messages that are held; all if it is empty.
+    held: BTreeSet<(NodeId, NodeId, String)>,
     slow: BTreeSet<NodeId>,
     heartbeats: bool,
+    quiet: bool,
     printed: Vec<String>,
 }
 
@@ -151,6 +155,7 @@ impl Stage {
             held: BTreeSet::new(),
             slow: BTreeSet::new(),
             heartbeats: false,
+            quiet: false,
             printed: Vec::new(),
         }
     }
@@ -165,10 +170,16 @@ impl Stage {
             "until" => self.until(rest),
             "settle" => self.settle(),
             "show" => self.heartbeats = true,
+            "quietly" => {
+                self.quiet = true;
+                self.run(rest);
+                self.quiet = false;
+            }
             "status" => self.status(),
             "forge" => {
-                let text = rest.splitn(3, ' ').nth(2).expect("a message");
-                self.cluster.put(nodes[0], nodes[1], message_of(text));
+                let line = rest.splitn(3, ' ').nth(2).expect("a message");
+                let message = parse_message(long(line).as_bytes()).expect("a message");
+                self.cluster.put(nodes[0], nodes[1], message);
             }
             _ if verb.ends_with([':', '?']) => self.request(verb, rest),
             _ if nodes.len() == 2 => {
@@ -183,7 +194,7 @@ impl Stage {
         let (id, kind) = verb.split_at(verb.len() - 1);
         let id = id.parse().expect("a node");
         let ticket = if kind == ":" {
-            self.cluster.write(id, command_of(rest))
+            self.cluster.write(id, command_of(&long(rest)))
         } else {
             self.cluster.read(id, rest.as_bytes().into())
         };
@@ -192,8 +203,11 @@ impl Stage {
 
     fn link(&mut self, verb: &str, from: NodeId, to: NodeId, which: Option<&str>) {
         match verb {
-            "hold" => drop(self.held.insert((from, to))),
-            "release" => drop(self.held.remove(&(from, to))),
+            "hold" => {
+                let word = which.unwrap_or_default().to_string();
+                self.held.insert((from, to, word));
+            }
+            "release" => self.held.retain(|held| (held.0, held.1) != (from, to)),
             "deliver" if which.is_none() => self.cluster.deliver(from, to, 0, usize::MAX),
             "deliver" => self.each(from, to, which, |cluster, at| {
                 cluster.deliver(from, to, at, 1);
@@ -235,11 +249,14 @@ impl Stage {
         let waiting = self.cluster.waiting(from, to);
         let meant = (0..waiting.len()).filter(|&at| match (place, which) {
             (Some(place), _) => at + 1 == place,
-            (None, Some(word)) => print::message(&waiting[at]).split(' ').next() == Some(word),
+            (None, Some(which)) => word(&waiting[at]) == which,
             (None, None) => true,
         });
         let meant: Vec<usize> = meant.collect();
-        assert!(!meant.is_empty(), "from {from} to {to} nothing such waits");
+        if meant.is_empty() {
+            self.printed
+                .push(format!("nothing such waits from {from} to {to}"));
+        }
         let before = waiting.len();
         for at in meant {
             // Those before it may be gone by now.
@@ -294,7 +311,13 @@ impl Stage {
     }
 
     fn settle(&mut self) {
-        self.cluster.settle(&self.held, &self.slow);
+        self.cluster.settle(
+            |id| !self.slow.contains(&id),
+            |from, to, message| {
+                let held = |word: String| self.held.contains(&(from, to, word));
+                !held(String::new()) && !held(word(message))
+            },
+        );
     }
 
     fn ticks(&mut self, count: u64, nodes: &[NodeId]) {
@@ -377,6 +400,7 @@ impl Stage {
     fn tell(&mut self) {
         for event in std::mem::take(&mut self.cluster.events) {
             let line = match event {
+                Event::Record(..) | Event::Came(..) | Event::Lost(..) if self.quiet => continue,
                 Event::Record(node, record) => {
                     format!("{node} record {}", print::record(&record))
                 }
@@ -400,49 +424,23 @@ impl Stage {
     }
 }
 
-/// A command from its text in a batch, without the id. A value `x*700000` is that many `x`.
+/// A command from its text in a batch, without the id.
 fn command_of(text: &str) -> Command {
     let batch = parse_batch(format!("n1.1.1 {text}").as_bytes()).expect("a command");
-    let mut command = batch.into_iter().next().expect("a command").command;
-    if let Command::Write(Write::Put { value, .. }) = &mut command
-        && let Some((letter, count)) = text.rsplit(' ').next().and_then(|v| v.split_once('*'))
-    {
-        *value = letter
-            .repeat(count.parse().expect("a count"))
-            .into_bytes()
-            .into();
-    }
-    command
+    batch.into_iter().next().expect("a command").command
 }
 
-/// The few messages that scripts forge.
-fn message_of(text: &str) -> Message {
-    const EXPECTED: &str = "a message that can be forged";
-    let mut tokens = Tokens::new(text.as_bytes());
-    let verb = tokens.need(EXPECTED).expect(EXPECTED);
-    let mut ballot = || tokens.parse(EXPECTED).expect("a ballot");
-    match &*verb {
-        b"nack" => Message::Notice(Notice::Nack {
-            refused: ballot(),
-            promised: ballot(),
-        }),
-        b"decided" => Message::Notice(Notice::Decided {
-            ballot: ballot(),
-            upto: tokens.parse(EXPECTED).expect("a slot"),
-        }),
-        b"accepted" => Message::Vote(Vote::Accepted {
-            ballot: ballot(),
-            slot: tokens.parse(EXPECTED).expect("a slot"),
-        }),
-        b"prepare" => Message::Vote(Vote::Prepare {
-            ballot: ballot(),
-            from: tokens.parse(EXPECTED).expect("a slot"),
-        }),
-        b"accept" => Message::Notice(Notice::Accept {
-            ballot: ballot(),
-            slot: tokens.parse(EXPECTED).expect("a slot"),
-            value: Value::new(tokens.tail()).expect("a value"),
-        }),
-        _ => panic!("{EXPECTED}, not {text}"),
-    }
+/// The text with its long words written out: `x*700000` is that many `x`.
+fn long(text: &str) -> String {
+    let words = text.split(' ').map(|word| match word.split_once('*') {
+        Some((letter, count)) => letter.repeat(count.parse().expect("a count")),
+        None => word.into(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The first word of a message's line.
+fn word(message: &Message) -> String {
+    let line = print::message(message);
+    line.split(' ').next().unwrap_or_default().to_string()
 }

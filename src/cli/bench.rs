@@ -16,10 +16,9 @@ mod load;
 mod report;
 mod timeline;
 
-use std::io::{IsTerminal, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::Range;
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,9 +31,12 @@ use self::fault::{Fault, Strike};
 use self::load::{Client, Live, Op, Results, Run};
 use self::report::Report;
 use self::timeline::Timeline;
-use super::flags::{Address, duration, positive_duration};
+use super::Failure;
+use super::figures::millis;
+use super::flags::{duration, positive_duration};
 use super::peek::Peeker;
-use super::signal::Pids;
+use super::reach::Servers;
+use super::signal::{Pids, interrupts};
 use crate::kv::command::VALUE_BYTES_MAX;
 
 /// The most clients: a thread and a connection each.
@@ -50,6 +52,9 @@ const SECONDS_MAX: i64 = 86_400;
 const STACK_BYTES: usize = 256 * 1_024;
 
 const MEANING: &str = "\
+Every client sends plain lines over its own connection and waits for the replies before it sends
+again. Clients are dealt out to all servers in turn. The keys are bench-0, bench-1 and so on.
+
 What the figures mean:
   rate         successes a second: replies that fit their request (OK to PUT; VALUE or NOT_FOUND to
                GET) which arrived in the measured time, which starts after --warm-up
@@ -65,15 +70,19 @@ What the figures mean:
   gap after    with --kill-leader or --freeze-leader: the longest gap that ends after the signal was
                sent, half-way through the measured time
 
-Before reads are measured, every key is put once. Exit status: 0 if there was any success.";
+Before reads are measured, every key is put once.
 
-/// Measure a cluster under load
-///
-/// Every client sends plain lines over its own connection and waits for the replies before it sends
-/// again. Clients are dealt out to all servers in turn. The keys are bench-0, bench-1 and so on.
+Exit code 0 if there was any success and the fault, if any, was done; 1 otherwise.
+
+Examples:
+  quince bench --clients 64 --op mixed
+  quince bench --clients 1 --seconds 30 --json
+  quince bench --kill-leader --pids 1=4711,2=4712,3=4713,4=4714,5=4715";
+
+/// What `bench` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = MEANING)]
-pub struct Args {
+pub(crate) struct Args {
     /// How many clients, a connection each
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
     clients: u32,
@@ -98,15 +107,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=PIPELINE_MAX))]
     pipeline: u32,
 
-    /// Addresses of servers, with commas between
-    #[arg(
-        long,
-        value_name = "HOST:PORT,...",
-        env = "QUINCE_SERVERS",
-        value_delimiter = ',',
-        default_value = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003,127.0.0.1:7004,127.0.0.1:7005"
-    )]
-    servers: Vec<Address>,
+    #[command(flatten)]
+    servers: Servers,
 
     /// How long a client waits for a connection or a reply before it goes to the next server
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = positive_duration)]
@@ -187,55 +189,38 @@ fn value(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|_| rng.random_range(b'a'..=b'z')).collect()
 }
 
-/// Runs the command.
-pub fn run(args: &Args) -> ExitCode {
-    if let Err(text) = args.check() {
-        eprintln!("quince bench: {text}");
-        return ExitCode::from(2);
-    }
-    match measure(args) {
-        Ok(report) => finish(args, &report),
-        Err(text) => {
-            eprintln!("quince bench: {text}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn finish(args: &Args, report: &Report) -> ExitCode {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    args.check().map_err(Failure::Usage)?;
+    let report = measure(args).map_err(Failure::Text)?;
     let text = if args.json {
         report.json()
     } else {
         report.text()
     };
-    // A reader that went away (`| head -1`) wants no more: that is no failure of the run.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    match &report.problem {
-        None => ExitCode::SUCCESS,
-        Some(text) => {
-            eprintln!("quince bench: {text}");
-            ExitCode::FAILURE
-        }
+    io::stdout().write_all(text.as_bytes())?;
+    match report.problem {
+        None => Ok(()),
+        Some(text) => Err(Failure::Text(text)),
     }
 }
 
 fn measure(args: &Args) -> Result<Report, String> {
-    let servers = resolve(&args.servers)?;
-    let mut peekers: Vec<Peeker> = args
-        .servers
+    let names = args.servers.addresses();
+    let servers = resolve(&names)?;
+    let mut peekers: Vec<Peeker> = names
         .iter()
-        .map(|server| Peeker::new(server.to_string(), args.timeout))
+        .map(|server| Peeker::new(server.clone(), args.timeout))
         .collect();
     if peekers.iter_mut().all(|peeker| peeker.peek().is_none()) {
-        let tried: Vec<String> = args.servers.iter().map(ToString::to_string).collect();
         return Err(format!(
             "no server answered (tried {}): is the cluster running? try ./run.sh servers",
-            tried.join(", ")
+            names.join(", ")
         ));
     }
     if let Some((_, pids)) = args.fault() {
         pids.check()?;
     }
+    // A frozen leader must be thawed before the process ends.
     let interrupted = interrupts()?;
     if args.op.reads() {
         fill(args, &servers, &interrupted)?;
@@ -261,10 +246,9 @@ fn measure(args: &Args) -> Result<Report, String> {
     ))
 }
 
-fn resolve(servers: &[Address]) -> Result<Vec<SocketAddr>, String> {
-    let resolve = |server: &Address| {
+fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
+    let resolve = |server: &String| {
         let mut found = server
-            .as_str()
             .to_socket_addrs()
             .map_err(|error| format!("cannot find {server}: {error}"))?;
         found
@@ -272,17 +256,6 @@ fn resolve(servers: &[Address]) -> Result<Vec<SocketAddr>, String> {
             .ok_or_else(|| format!("cannot find {server}: the name stands for no address"))
     };
     servers.iter().map(resolve).collect()
-}
-
-/// Something arrives for each SIGINT, SIGTERM or SIGHUP, which then do not end the process by
-/// themselves: a frozen leader must be thawed first.
-fn interrupts() -> Result<Receiver<()>, String> {
-    let (sender, receiver) = crossbeam_channel::bounded(1);
-    ctrlc::set_handler(move || {
-        let _ = sender.try_send(());
-    })
-    .map_err(|error| format!("cannot catch signals: {error}"))?;
-    Ok(receiver)
 }
 
 /// How long all keys may take to be put, beside a time for each of them.
@@ -385,7 +358,7 @@ impl<'a> Watcher<'a> {
             args,
             run,
             lives,
-            in_place: std::io::stderr().is_terminal(),
+            in_place: io::stderr().is_terminal(),
             shown_done: 0,
             shown_at: Duration::ZERO,
         }
@@ -434,7 +407,7 @@ impl<'a> Watcher<'a> {
         let line = format!(
             "{:5.0} s {rate:10.0} operations/s {errors:8} errors   last success {} ago",
             now.as_secs_f64(),
-            report::millis(silence)
+            millis(silence)
         );
         if self.in_place {
             eprint!("\r{line}\x1b[K");

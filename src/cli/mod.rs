@@ -20,14 +20,19 @@
     reason = "a client has a clock, and chance may choose its server"
 )]
 
+mod bench;
+mod demo;
+mod figures;
 mod flags;
 mod log;
 mod logging;
 mod oneshot;
+mod peek;
 mod preload;
 mod reach;
 pub mod server;
 mod shell;
+mod signal;
 mod status;
 mod style;
 
@@ -93,6 +98,10 @@ enum Command {
     List(oneshot::List),
     /// Show how every server is doing
     Status(status::Args),
+    /// Watch a cluster at work while its servers fail: the automated client
+    Demo(demo::Args),
+    /// Measure a cluster under load, and its silence when the leader dies
+    Bench(bench::Args),
     /// Print what a server's log on disk holds
     Log(log::Args),
 }
@@ -109,6 +118,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Incr(args) => oneshot::incr(args),
         Command::List(args) => oneshot::list(args),
         Command::Status(args) => status::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Log(args) => log::run(args),
     };
     match done {

@@ -8,19 +8,19 @@ use crate::wire::client::{Reply, Request};
 
 /// The part of `STATUS` that the demo and the bench look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peek {
+pub(crate) struct Peek {
     /// Who it is.
-    pub id: NodeId,
+    pub(crate) id: NodeId,
     /// Whether it believes to lead.
-    pub leads: bool,
+    pub(crate) leads: bool,
     /// The ballot that it leads with, or follows.
-    pub ballot: Ballot,
+    pub(crate) ballot: Ballot,
     /// Up to where it has applied the log.
-    pub applied: Slot,
+    pub(crate) applied: Slot,
     /// The running hash of what it has applied.
-    pub hash: String,
+    pub(crate) hash: String,
     /// Whether its acceptor is up.
-    pub acceptor_up: bool,
+    pub(crate) acceptor_up: bool,
 }
 
 impl Peek {
@@ -43,7 +43,7 @@ impl Peek {
 
 /// Asks a server again and again over one connection, which is made anew when it breaks.
 #[derive(Debug)]
-pub struct Peeker {
+pub(crate) struct Peeker {
     server: String,
     limits: Limits,
     connection: Option<Connection>,
@@ -51,7 +51,7 @@ pub struct Peeker {
 
 impl Peeker {
     /// For the server at `server`; waits no longer than `timeout` for a connection or a reply.
-    pub fn new(server: String, timeout: Duration) -> Self {
+    pub(crate) fn new(server: String, timeout: Duration) -> Self {
         let limits = Limits {
             connect: timeout,
             silence: timeout,
@@ -65,7 +65,7 @@ impl Peeker {
     }
 
     /// What the server says; none if it cannot be reached, is silent, or says something else.
-    pub fn peek(&mut self) -> Option<Peek> {
+    pub(crate) fn peek(&mut self) -> Option<Peek> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => Connection::open(&self.server, self.limits).ok()?,
@@ -80,7 +80,7 @@ impl Peeker {
 }
 
 /// Who leads: of those that believe it, the one with the highest ballot.
-pub fn leader<'a>(peeks: impl IntoIterator<Item = &'a Peek>) -> Option<&'a Peek> {
+pub(crate) fn leader<'a>(peeks: impl IntoIterator<Item = &'a Peek>) -> Option<&'a Peek> {
     let leaders = peeks.into_iter().filter(|peek| peek.leads);
     leaders.max_by_key(|peek| peek.ballot)
 }

@@ -1,4 +1,4 @@
-//! Signals to server processes, for those who break them on purpose.
+//! Signals: to server processes, for those who break them on purpose; and to this one.
 //!
 //! The standard library cannot send a signal to a process that is not its child, so the program
 //! `kill` does it: a few milliseconds each, on every Unix.
@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+
+use crossbeam_channel::Receiver;
 
 use super::flags::{FlagError, server_id};
 use crate::paxos::types::NodeId;
@@ -50,6 +52,17 @@ pub(crate) fn send(signal: Signal, pid: u32) -> Result<(), String> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(format!("{what} failed: {}", said.trim()))
+}
+
+/// Something arrives for each SIGINT, SIGTERM or SIGHUP, which from now on do not end the process by
+/// themselves. To be called once.
+pub(crate) fn interrupts() -> Result<Receiver<()>, String> {
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    ctrlc::set_handler(move || {
+        let _ = sender.try_send(());
+    })
+    .map_err(|error| format!("cannot catch signals: {error}"))?;
+    Ok(receiver)
 }
 
 /// Which process each server is: `1=PID,2=PID,...`.

@@ -25,7 +25,7 @@ A row for each server of --servers:
   decided, applied   the last slot it knows to be decided, and the last that is in its map
   hash               of all that was applied: equal slots have equal hashes
   acceptor           up, or failed on purpose
-  up                 how long it has been running
+  uptime             how long it has been running
   links              its connections to its peers: 1+ 2- is one to n1 and none to n2
 
 Exit code 0 if all of them answered, 1 otherwise.
@@ -153,7 +153,7 @@ impl Fields {
 fn rows(answers: &[(&str, Said)]) -> Vec<Vec<Cell>> {
     const HEADING: [&str; 11] = [
         "id", "address", "role", "leader", "ballot", "decided", "applied", "hash", "acceptor",
-        "up", "links",
+        "uptime", "links",
     ];
     let heading = HEADING.map(|name| Cell::new(Paint::Bold, name)).to_vec();
     let rows = answers.iter().map(|(server, said)| match said {
@@ -250,7 +250,7 @@ mod tests {
         ];
         assert_eq!(
             table(Style::PLAIN, &rows(&answers)),
-            "id address role leader ballot decided applied hash acceptor up links\n\
+            "id address role leader ballot decided applied hash acceptor uptime links\n\
              n1 127.0.0.1:7001 leader n1 b7.1 s9 s9 ab up 7m07s 2+ 3-\n\
              - 127.0.0.1:7004 unreachable: connection refused\n"
         );

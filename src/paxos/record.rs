@@ -21,8 +21,9 @@ pub enum Record {
 }
 
 impl Record {
-    /// Whether a vote may rest on this record, so that it must be synced before the vote leaves.
-    /// The others save a restart some questions to its peers; losing them loses nothing.
+    /// Whether the votes of the same step rest on this record, so that it must be synced before they
+    /// leave. What is known to be decided can be asked for again after a restart; only a promise
+    /// tells it to others, and therefore waits for these records as well.
     pub fn binds(&self) -> bool {
         match self {
             Self::Start(_) | Self::Ballot(_) | Self::Promise(_) | Self::Accept(..) => true,

@@ -210,14 +210,12 @@ impl Replica {
         }
         self.learner.on_proposal(ballot, slot, value);
         let Some(acceptor) = &mut self.acceptor else {
-            self.unrecorded.insert(slot);
             return;
         };
         let again = acceptor.accepted_ballot(slot) == Some(ballot);
         match acceptor.on_accept(ballot, slot, value) {
             Ok(()) => {
                 if !again {
-                    self.unrecorded.remove(&slot);
                     out.record(Record::Accept(ballot, slot, value.clone()));
                 }
                 out.vote(To::One(from), Vote::Accepted { ballot, slot });

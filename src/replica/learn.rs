@@ -24,7 +24,7 @@ const HASHES_MAX: usize = 4_096;
 impl Replica {
     pub(super) fn on_decided(&mut self, ballot: Ballot, upto: Slot) {
         if self.learner.on_decided(ballot, upto) {
-            self.word = Some((ballot, upto));
+            self.words.insert(ballot, upto);
         }
     }
 
@@ -61,11 +61,7 @@ impl Replica {
         values: &[Value],
         out: &mut Outbox,
     ) {
-        let news = self.learner.on_fetched(first, values);
-        for (slot, value) in &news {
-            out.record(Record::Learn(*slot, (*value).clone()));
-        }
-        if !news.is_empty() {
+        if !self.learner.on_fetched(first, values).is_empty() {
             self.catchup
                 .on_progress(from, self.learner.missing(), self.now, out);
         }
@@ -103,11 +99,18 @@ impl Replica {
     }
 
     pub(super) fn read_batch(&mut self, slot: Slot, out: &mut Outbox) -> Batch {
+        let by = self.learner.take_ballot(slot);
         let value = self
             .learner
             .value(slot)
             .expect("a decided slot has a value");
-        if self.unrecorded.remove(&slot) {
+        // What others are told to be decided here must be so after a restart. The recorded word
+        // of a ballot says it where the last recorded proposal is of that ballot.
+        let accepted = self
+            .acceptor
+            .as_ref()
+            .and_then(|acceptor| acceptor.accepted_ballot(slot));
+        if by.is_none() || by != accepted {
             out.record(Record::Learn(slot, value.clone()));
         }
         if value.is_noop() {

@@ -22,7 +22,7 @@ mod origin;
 mod reads;
 mod serve;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,10 +156,8 @@ pub struct Replica {
     heartbeat_due: u64,
     stance_told: Stance,
     decided_told: Slot,
-    /// A leader's word about decided slots that is not recorded yet.
-    word: Option<(Ballot, Slot)>,
-    /// Undecided slots whose proposal this node heard but did not record.
-    unrecorded: BTreeSet<Slot>,
+    /// Leaders' words about decided slots that are not recorded yet.
+    words: BTreeMap<Ballot, Slot>,
 
     store: SharedStore,
     applied: Slot,
@@ -203,8 +201,7 @@ impl Replica {
             heartbeat_due: 0,
             stance_told: Stance::Idle,
             decided_told: Slot::ZERO,
-            word: None,
-            unrecorded: BTreeSet::new(),
+            words: BTreeMap::new(),
             store: SharedStore::default(),
             applied: Slot::ZERO,
             hashes: VecDeque::new(),
@@ -285,7 +282,7 @@ impl Replica {
     /// probe for the readers, tells the peers what changed. Work that one round collects is done
     /// once here, so a busy server does less for each request.
     pub fn flush(&mut self, out: &mut Outbox) {
-        if let Some((ballot, upto)) = self.word.take() {
+        for (ballot, upto) in std::mem::take(&mut self.words) {
             out.record(Record::Decided(ballot, upto));
         }
         self.apply_decided(out);
@@ -360,7 +357,7 @@ impl Replica {
                 from: first,
                 values,
             } => self.on_fetched(from, first, &values, out),
-            Notice::Finish { upto } => self.on_finish(upto, out),
+            Notice::Finish { upto } => self.on_finish(from, upto, out),
             Notice::Probe(probe) => self.on_probe(from, probe, out),
             Notice::Propose { relayed, value } => self.on_propose(from, relayed, value, out),
         }

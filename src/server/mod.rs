@@ -109,7 +109,7 @@ pub enum StartError {
     #[error("expected a cluster of 1, 3, 5, 7 or 9 servers, found {0}")]
     Members(usize),
     /// An address is in use, or not one of this machine.
-    #[error("cannot listen on {address} for {whom}: {error}")]
+    #[error("cannot listen on {address} for {whom}: {}", why_not(error))]
     Listen {
         /// The address.
         address: String,
@@ -127,6 +127,13 @@ pub enum StartError {
     /// The system gives no more threads.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
+}
+
+fn why_not(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "it is in use: is another server running there?".into(),
+        _ => error.to_string(),
+    }
 }
 
 /// Runs a server until `stop` says so; then all that was queued is answered.

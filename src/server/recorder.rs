@@ -197,7 +197,12 @@ impl<D: Dir> Thread<D> {
             next = self.jobs.try_recv().ok();
         };
         self.unsynced_bytes += group_bytes;
-        if binding {
+        // A promise tells up to where this node knows all to be decided, and whoever is promised so
+        // leaves those slots alone: it must know so after a restart too.
+        let promises = votes
+            .iter()
+            .any(|(_, vote)| matches!(vote, Vote::Promise(_)));
+        if binding || promises {
             self.commit();
         } else if self.unsynced_bytes > UNSYNCED_BYTES_MAX {
             self.log

@@ -265,8 +265,7 @@ impl Cluster {
         let readable = answer == Answer::Readable;
         let value = key.filter(|_| readable).and_then(|key| {
             let store = server.replica.as_ref().expect("it answered").store();
-            let value = store.lock().get(&key);
-            value
+            store.lock().get(&key)
         });
         self.events.push(Event::Answer(id, ticket, answer, value));
     }
@@ -429,10 +428,9 @@ impl Cluster {
         let last = link.len().min(at.saturating_add(count));
         let messages: Vec<Message> = link.drain(at.min(last)..last).collect();
         if self.servers[&to].replica.is_none() {
-            let lost = messages
-                .into_iter()
-                .map(|message| Event::Lost(from, to, message));
-            self.events.extend(lost);
+            for message in messages {
+                self.events.push(Event::Lost(from, to, message));
+            }
             return Vec::new();
         }
         for message in &messages {
@@ -488,20 +486,29 @@ impl Cluster {
 
     // --- All at once ---
 
-    /// Syncs and delivers everything, in the order of the nodes, until nothing moves, but for the
-    /// links of `held` and the disks of `slow`.
-    pub(crate) fn settle(&mut self, held: &BTreeSet<(NodeId, NodeId)>, slow: &BTreeSet<NodeId>) {
+    /// Syncs and delivers everything that may move, in the order of the nodes, until nothing does.
+    pub(crate) fn settle(
+        &mut self,
+        may_sync: impl Fn(NodeId) -> bool,
+        may_pass: impl Fn(NodeId, NodeId, &Message) -> bool,
+    ) {
         loop {
             let mut moved = false;
             for id in self.nodes() {
-                if !slow.contains(&id) && self.unsynced(id) > 0 {
+                if may_sync(id) && self.unsynced(id) > 0 {
                     self.sync_all(id);
                     moved = true;
                 }
             }
             for (from, to) in self.busy_links() {
-                if !held.contains(&(from, to)) {
-                    self.deliver(from, to, 0, usize::MAX);
+                let link = self.links.get_mut(&(from, to)).expect("a busy link");
+                let waiting = link.drain(..);
+                let (moving, held): (Vec<_>, Vec<_>) =
+                    waiting.partition(|message| may_pass(from, to, message));
+                let count = moving.len();
+                link.extend(moving.into_iter().chain(held));
+                if count > 0 {
+                    self.deliver(from, to, 0, count);
                     moved = true;
                 }
             }
@@ -515,8 +522,7 @@ impl Cluster {
     pub(crate) fn peek(&self, key: &[u8]) -> Option<Bytes> {
         let id = *self.running().first()?;
         let store = self.replica(id).store();
-        let value = store.lock().get(key);
-        value
+        store.lock().get(key)
     }
 
     /// The decided values of a running node from `from` on, asked for as a peer would.

@@ -1,5 +1,10 @@
 //! A server that says what a test tells it to: for what a real one does too rarely.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a fake server listens where it can"
+)]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::cli::complain;
 use crate::cli::peek::{Peeker, leader};
 use crate::cli::signal::{Pids, Signal, send};
 use crate::paxos::types::NodeId;
@@ -55,7 +56,7 @@ impl Drop for Strike {
         if let Some(pid) = self.frozen
             && let Err(text) = send(Signal::Continue, pid)
         {
-            eprintln!("quince bench: the leader stays frozen: {text}");
+            complain(&format!("the leader stays frozen: {text}"));
         }
     }
 }

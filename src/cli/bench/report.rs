@@ -22,6 +22,7 @@ use super::Args;
 use super::fault::Struck;
 use super::load::{Op, Results, Run};
 use super::timeline::Gap;
+use crate::cli::figures::{in_millis, many, millis};
 
 /// What is shown of the latencies.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
@@ -71,7 +72,7 @@ impl Report {
         Self {
             op: args.op,
             clients: args.clients,
-            servers: args.servers.len(),
+            servers: run.servers.len(),
             pipeline: args.pipeline,
             keys: args.keys,
             value_bytes: args.value_bytes,
@@ -102,7 +103,7 @@ impl Report {
         let mut out = format!(
             "{}: {}, {}, pipeline {}, {}, {}-byte values\n",
             self.op.name(),
-            many(self.clients.into(), "client"),
+            many(self.clients, "client"),
             many(self.servers as u64, "server"),
             self.pipeline,
             many(self.keys, "key"),
@@ -246,26 +247,6 @@ pub(super) fn rate(count: u64, time: Duration) -> f64 {
     } else {
         count as f64 / time.as_secs_f64()
     }
-}
-
-fn in_millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1_000.0
-}
-
-/// A time as people read it best here: `0.21 ms`, `83.4 ms`, `1250 ms`.
-pub(super) fn millis(time: Duration) -> String {
-    let millis = in_millis(time);
-    let places = if millis < 10.0 {
-        2
-    } else {
-        usize::from(millis < 1_000.0)
-    };
-    format!("{millis:.places$} ms")
-}
-
-fn many(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }
 
 #[cfg(test)]
