@@ -430,6 +430,21 @@ fn forged_lines_make_no_panic_and_the_honest_majority_goes_on() {
     }
 }
 
+/// A log that repeats whatever a peer sends would fill the disk for it.
+#[test]
+fn a_forged_message_is_told_in_bounded_length() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.spawn(1);
+    until("n1 is there", || cluster.status(1));
+    let mut n2 = Impostor::new(&cluster);
+    n2.say(&format!("accept b1.3 s1 {}", "x".repeat(1 << 20)));
+    n2.say(&format!("propose {}", "x".repeat(1 << 20)));
+    n2.until_taken();
+    let log = cluster.log(1);
+    assert!(log.contains("ignoring a message of n2 that no server sends: "));
+    assert!(log.len() < 10_000, "{} bytes", log.len());
+}
+
 /// P9: two lines, a word about far slots and a proposal there, must not make a log that no leader can
 /// ever repair.
 #[test]
