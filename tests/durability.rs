@@ -111,12 +111,12 @@ fn kill_9_of_one_two_and_all_five_under_load_loses_nothing() {
         let mut victims = cluster.servers();
         victims.shuffle(&mut dice);
         victims.truncate(how_many);
-        victims.iter().for_each(|&victim| cluster.kill(victim));
+        cluster.kill_all(&victims);
         if how_many < 3 {
             // The others go on without them.
             load.until_acked(dice.random_range(50..400));
         }
-        victims.iter().for_each(|&victim| cluster.spawn(victim));
+        cluster.spawn_all(&victims);
     }
     // One after another, each while the one before is only just coming back.
     for server in cluster.servers() {
@@ -189,8 +189,8 @@ fn a_killed_server_catches_up_by_itself_under_load() {
     };
     let before = applied();
     until("the gap has 2,000 slots", || {
-        let lines: String = (0..200).map(|n| format!("PUT gap{n} {n}\n")).collect();
-        wire.send(lines);
+        let lines: Vec<String> = (0..200).map(|n| format!("PUT gap{n} {n}\n")).collect();
+        wire.send(lines.concat());
         wire.lines(200);
         (applied() >= before + 2_000).then_some(())
     });
@@ -217,8 +217,8 @@ fn the_first_read_after_a_restart_sees_the_last_write() {
         }
         // Two of three, then all: the first read comes as soon as a port is open.
         let victims: &[u8] = if round % 2 == 0 { &[1, 2, 3] } else { &[1, 2] };
-        victims.iter().for_each(|&victim| cluster.kill(victim));
-        victims.iter().for_each(|&victim| cluster.spawn(victim));
+        cluster.kill_all(victims);
+        cluster.spawn_all(victims);
         for &victim in victims {
             let mut wire = until("it takes connections", || {
                 Wire::open(&cluster.address(victim)).ok()
@@ -295,14 +295,14 @@ fn a_frozen_leader_is_replaced_and_answers_nothing_stale() {
             .filter(|&n| n != frozen)
             .collect();
         let mut waiting = cluster.open(frozen);
-        let mut writing = cluster.open(frozen);
+        let mut put = cluster.open(frozen);
         let mut knocked = cluster.open(frozen);
         assert_eq!(knocked.ask("PING"), "PONG");
         cluster.signal(frozen, "STOP");
         let since = Instant::now();
         // Both wait in the frozen server's socket, sent before the others' write.
         waiting.send("GET key\nLOCAL GET key\nGET key\n");
-        writing.send(format!("PUT other {round}\n"));
+        put.send(format!("PUT other {round}\n"));
         assert_eq!(cluster.ask(rest[0], &format!("PUT key {round}")), "OK");
         eprintln!(
             "a write went through {:?} after the freeze",
@@ -314,7 +314,7 @@ fn a_frozen_leader_is_replaced_and_answers_nothing_stale() {
         assert_eq!(knocked.ask("GET key"), value, "P28");
         let answers = waiting.lines(3);
         assert_eq!([&answers[0], &answers[2]], [&value, &value], "P28");
-        assert_eq!(writing.line(), "OK");
+        assert_eq!(put.line(), "OK");
         assert_eq!(cluster.ask(rest[0], "GET other"), value);
         assert_ne!(cluster.until_led(), frozen);
         assert_eq!(cluster.until_agreed()["keys"], "2");

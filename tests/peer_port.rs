@@ -2,6 +2,11 @@
 //! wrong, never makes a server panic, nor promise what it must not, nor keeps it from leading
 //! afterwards (P9).
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "whoever takes a server's place listens there"
+)]
+
 mod processes;
 
 use std::net::{Shutdown, TcpListener};
@@ -111,21 +116,6 @@ fn only_the_right_greeting_is_let_in() {
         let line = until_logged(&cluster, &["on the peer port: ", why]);
         assert!(line.contains(" WARN "), "{line}");
     }
-    // A line without end, and bytes that are no text, have no answer but the end.
-    for garbage in [&vec![b'x'; 1 << 20][..], &[0xff; 5_000]] {
-        let mut wire = Wire::open(&cluster.peer_address(1)).expect("the port is open");
-        let _ = wire.try_send(garbage);
-        wire.assert_closed();
-    }
-    until_logged(
-        &cluster,
-        &["on the peer port: ", "the first line is too long"],
-    );
-    // Half a greeting, and then nothing more ever.
-    let mut half = Wire::open(&cluster.peer_address(1)).expect("the port is open");
-    half.send("quince 1 quince n2");
-    half.stream().shutdown(Shutdown::Write).expect("open");
-    half.assert_closed();
     // Each reason once, however often it came.
     let log = cluster.log(1);
     let warnings: Vec<&str> = log
@@ -141,6 +131,30 @@ fn only_the_right_greeting_is_let_in() {
     // The right one is welcome after all that.
     let (_wire, answer) = knock(&cluster, "quince 1 quince n2 n1 n1,n2,n3\n");
     assert_eq!(answer.expect("an answer"), "welcome n1");
+}
+
+#[test]
+fn what_is_no_line_is_closed_without_an_answer() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.spawn(1);
+    cluster.spawn(3);
+    cluster.until_led();
+    // A line without end, and bytes that are no text.
+    for garbage in [&vec![b'x'; 1 << 20][..], &[0xff; 5_000]] {
+        let mut wire = Wire::open(&cluster.peer_address(1)).expect("the port is open");
+        let _ = wire.try_send(garbage);
+        wire.assert_closed();
+    }
+    until_logged(
+        &cluster,
+        &["on the peer port: ", "the first line is too long"],
+    );
+    // Half a greeting, and then nothing more ever.
+    let mut half = Wire::open(&cluster.peer_address(1)).expect("the port is open");
+    half.send("quince 1 quince n2");
+    half.stream().shutdown(Shutdown::Write).expect("open");
+    half.assert_closed();
+    assert_eq!(cluster.ask(1, "PUT a 1"), "OK");
 }
 
 /// What a test is when it says that it is `n2`: it sends on a link of its own, and listens where the

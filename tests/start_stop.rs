@@ -1,6 +1,11 @@
 //! Starts that must be refused, with one clear line, exit code 1 and nothing touched; starts after
 //! damage; and clean stops while requests wait.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "an address is taken by a plain listener"
+)]
+
 mod processes;
 
 use std::collections::BTreeMap;

@@ -298,14 +298,15 @@ fn pipelined_requests_take_effect_in_their_order() {
     let cluster = Cluster::start(3, &[]);
     for server in cluster.servers() {
         let mut wire = cluster.open(server);
-        let mut lines = String::new();
+        let mut lines = Vec::new();
         let mut replies = Vec::new();
         for round in 0..50 {
-            lines += &format!(
+            let requests = format!(
                 "PUT k{server} {round}\nGET k{server}\nINCR k{server}\nINCR k{server} 2\n\
                  LOCAL GET k{server}\nGET k{server}\nDELETE k{server}\nGET k{server}\nPING\n\
                  CAS k{server} a b\nfly\n"
             );
+            lines.extend_from_slice(requests.as_bytes());
             let value = |by: u64| format!("VALUE {}", round + by);
             replies.extend([
                 "OK".into(),

@@ -236,10 +236,10 @@ pub(crate) fn assert_claims(cluster: &mut Cluster, claims: &Claims) {
             continue;
         }
         let mut wire = cluster.open(server);
-        let gets: String = claims
-            .iter()
-            .map(|(key, _)| format!("GET {key}\n"))
-            .collect();
+        let mut gets = Vec::new();
+        for (key, _) in claims {
+            gets.extend_from_slice(format!("GET {key}\n").as_bytes());
+        }
         wire.send(gets);
         for (key, claim) in claims {
             let reply = wire.line();

@@ -27,7 +27,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tempfile::TempDir;
 
 /// No condition takes so long unless it never comes, on however busy a machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(5);
@@ -212,6 +212,20 @@ impl Cluster {
         child.wait().expect("it is gone");
     }
 
+    /// kill -9 of several, as fast as they can be killed.
+    pub(crate) fn kill_all(&mut self, servers: &[u8]) {
+        for &server in servers {
+            self.kill(server);
+        }
+    }
+
+    /// Starts several and does not wait for them.
+    pub(crate) fn spawn_all(&mut self, servers: &[u8]) {
+        for &server in servers {
+            self.spawn(server);
+        }
+    }
+
     /// Sends a signal, by its name without SIG.
     pub(crate) fn signal(&self, server: u8, name: &str) {
         let pid = self.pid(server).to_string();
@@ -231,11 +245,17 @@ impl Cluster {
         child.is_some_and(|child| child.try_wait().expect("a child").is_none())
     }
 
+    fn running(&mut self) -> Vec<u8> {
+        let all = self.servers();
+        all.into_iter().filter(|&n| self.runs(n)).collect()
+    }
+
     /// Stops every running server cleanly.
     pub(crate) fn stop(&mut self) {
-        let running: Vec<u8> = self.servers();
-        let running: Vec<u8> = running.into_iter().filter(|&n| self.runs(n)).collect();
-        running.iter().for_each(|&n| self.signal(n, "TERM"));
+        let running = self.running();
+        for &server in &running {
+            self.signal(server, "TERM");
+        }
         for server in running {
             let status = self.until_ended(server);
             assert_eq!(status.code(), Some(0), "n{server} stops cleanly");
@@ -272,8 +292,7 @@ impl Cluster {
 
     /// The leader, once all running servers name the same.
     pub(crate) fn until_led(&mut self) -> u8 {
-        let running: Vec<u8> = self.servers();
-        let running: Vec<u8> = running.into_iter().filter(|&n| self.runs(n)).collect();
+        let running = self.running();
         until("all running servers follow one leader", || {
             let mut leader = None;
             for &server in &running {
@@ -290,8 +309,7 @@ impl Cluster {
     /// Waits until all running servers have applied the same slots, with the same result. Only when
     /// nobody writes.
     pub(crate) fn until_agreed(&mut self) -> BTreeMap<String, String> {
-        let running: Vec<u8> = self.servers();
-        let running: Vec<u8> = running.into_iter().filter(|&n| self.runs(n)).collect();
+        let running = self.running();
         until("all running servers have applied the same", || {
             let mut first: Option<BTreeMap<String, String>> = None;
             for &server in &running {
