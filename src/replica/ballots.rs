@@ -77,12 +77,12 @@ impl Replica {
 
     pub(super) fn on_promise(&mut self, from: NodeId, promise: Promise, out: &mut Outbox) {
         let known = self.learner.known().max(promise.decided);
-        if let Some(told) = promise.accepted.last()
-            && told.slot.0 > known.0 + 2 * SLOT_JUMP_MAX
+        // A new leader fills all slots up to the highest that is told: a forged one would fill memory.
+        if let Some(highest) = promise.accepted.iter().map(|told| told.slot).max()
+            && highest.0 > known.0 + 2 * SLOT_JUMP_MAX
         {
             out.alarms.push(format!(
-                "{from} promised with {}, far ahead of {known}",
-                told.slot
+                "{from} promised with {highest}, far ahead of {known}"
             ));
             return;
         }
