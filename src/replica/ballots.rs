@@ -44,11 +44,16 @@ impl Replica {
         };
         self.prepare_due = self.now + RESEND_TICKS;
         for (node, from) in self.proposer.unpromised(&self.members) {
-            if node == self.me {
-                self.on_prepare(node, ballot, from, out);
-            } else {
-                out.vote(To::One(node), Vote::Prepare { ballot, from });
-            }
+            self.prepare_at(node, ballot, from, out);
+        }
+    }
+
+    /// Asks one node.
+    fn prepare_at(&mut self, node: NodeId, ballot: Ballot, from: Slot, out: &mut Outbox) {
+        if node == self.me {
+            self.on_prepare(node, ballot, from, out);
+        } else {
+            out.vote(To::One(node), Vote::Prepare { ballot, from });
         }
     }
 
@@ -86,12 +91,14 @@ impl Replica {
             ));
             return;
         }
+        let ballot = promise.ballot;
         match self
             .proposer
             .on_promise(from, promise, &self.members, self.now)
         {
             Promised::Stale | Promised::Counted => {}
-            Promised::More(_) => self.prepare(out),
+            // The others have their own part to tell and were asked for it.
+            Promised::More(next) => self.prepare_at(from, ballot, next, out),
             Promised::Elected(elected) => self.on_elected(elected, out),
         }
     }
