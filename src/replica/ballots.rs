@@ -157,11 +157,12 @@ impl Replica {
 
     /// Makes batches of all that waits and proposes them.
     pub(super) fn propose_waiting(&mut self, out: &mut Outbox) {
-        while self
-            .proposer
-            .leading()
-            .is_some_and(|leading| leading.open_slots() < OPEN_SLOTS_MAX)
-        {
+        // The pre-loaded commands come first: if s2 outlived s1, the next leader would find a log
+        // that is not empty, close s1 with a no-op, and they would be lost.
+        let first = !self.preload.is_empty();
+        while self.proposer.leading().is_some_and(|leading| {
+            leading.open_slots() < OPEN_SLOTS_MAX && !(first && leading.decided() == Slot::ZERO)
+        }) {
             let Some(batch) = self.intake.take_batch() else {
                 return;
             };
