@@ -188,14 +188,20 @@ impl Origin {
             self.queued_bytes -= queued.bytes;
             self.number(&queued);
         }
+        let mut messages = Vec::new();
         if !self.handed.is_empty() && now >= self.resend_due {
-            if self.sent >= self.first {
-                self.sent = self.first - 1;
-            }
             self.resend_wait = (self.resend_wait * 2).min(RESEND_TICKS_MAX);
             self.resend_due = now + self.resend_wait;
+            if self.sent >= self.first {
+                // The leader holds all that it was sent, most likely, and waits for a majority. If it
+                // does not, the beginning is what it needs first; the rest follows as that applies.
+                let (message, end) = self.message(0);
+                messages.push(message);
+                self.sent = self.sent.max(self.first + end as u64 - 1);
+            }
         }
-        self.unsent()
+        messages.extend(self.unsent());
+        messages
     }
 
     /// Tells clients whose deadline has come. Deadlines are in the order of arrival.
@@ -246,23 +252,35 @@ impl Origin {
         });
     }
 
+    /// What was not sent to the leader of now.
     fn unsent(&mut self) -> Vec<Value> {
         let mut messages = Vec::new();
+        let mut at = index(self.sent + 1 - self.first);
+        while at < self.handed.len() {
+            let (message, end) = self.message(at);
+            messages.push(message);
+            at = end;
+        }
+        self.sent = self.first + self.handed.len() as u64 - 1;
+        messages
+    }
+
+    /// The commands from place `begin` on that fit into one message, and the place behind them.
+    fn message(&self, begin: usize) -> (Value, usize) {
         let mut text = Vec::new();
-        let begin = index(self.sent + 1 - self.first);
+        let mut end = begin;
         for handed in self.handed.range(begin..) {
             if !text.is_empty() {
                 if text.len() + handed.text.len() > PROPOSE_BYTES_MAX {
-                    messages.push(std::mem::take(&mut text));
-                } else {
-                    push_separator(&mut text);
+                    break;
                 }
+                push_separator(&mut text);
             }
             text.extend_from_slice(&handed.text);
+            end += 1;
         }
-        messages.push(text);
-        self.sent = self.first + self.handed.len() as u64 - 1;
-        messages.into_iter().filter_map(Value::new).collect()
+        let message = Value::new(text).expect("the text of commands is not empty and has no LF");
+        (message, end)
     }
 
     fn pop(&mut self) -> Option<Handed> {
