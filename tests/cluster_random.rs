@@ -39,6 +39,9 @@ const FRESH_TICKS_MAX: u64 = 20;
 /// How many clients there are, each with one request at a time.
 const CLIENTS: usize = 5;
 
+/// The key that the first leader of the empty log sets.
+const PRELOADED: &[u8] = b"preloaded";
+
 #[test]
 fn three_nodes_keep_the_invariants_and_go_on_after_faults() {
     runs(0);
@@ -221,7 +224,10 @@ impl Run {
             size,
             seed,
             deadline_ticks: u64::from(pick(&[30, 100, 1_000])),
-            preload: Vec::new(),
+            preload: vec![Command::Write(Write::Put {
+                key: PRELOADED.into(),
+                value: b"once"[..].into(),
+            })],
         };
         Self {
             rng,
@@ -965,12 +971,19 @@ impl Watch {
                     continue;
                 };
                 assert!(ids.insert(id), "I7: {id} applied twice");
+                if id.origin == 0 {
+                    continue;
+                }
                 if let Some(owner) = history.owner(&numbered.command) {
                     let before = applied.insert(owner, (id, outcome));
                     assert!(before.is_none(), "I7: {owner:?} applied twice: {before:?}");
                 }
             }
         }
+        assert!(
+            store.get(PRELOADED).is_some(),
+            "what was pre-loaded is there"
+        );
         check_attempts(history, &applied);
         check_sessions(history, &store);
     }

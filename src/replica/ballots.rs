@@ -48,11 +48,16 @@ impl Replica {
         };
         self.prepare_due = self.now + RESEND_TICKS;
         for (node, from) in self.proposer.unpromised(&self.members) {
-            if node == self.me {
-                self.on_prepare(node, ballot, from, out);
-            } else {
-                out.vote(To::One(node), Vote::Prepare { ballot, from });
-            }
+            self.prepare_at(node, ballot, from, out);
+        }
+    }
+
+    /// Asks one node.
+    fn prepare_at(&mut self, node: NodeId, ballot: Ballot, from: Slot, out: &mut Outbox) {
+        if node == self.me {
+            self.on_prepare(node, ballot, from, out);
+        } else {
+            out.vote(To::One(node), Vote::Prepare { ballot, from });
         }
     }
 
@@ -87,21 +92,23 @@ impl Replica {
             return;
         }
         let known = decided.max(promise.decided);
-        if let Some(told) = promise.accepted.last()
-            && told.slot.0 > known.0 + 2 * SLOT_JUMP_MAX
+        // A new leader fills all slots up to the highest that is told: a forged one would fill memory.
+        if let Some(highest) = promise.accepted.iter().map(|told| told.slot).max()
+            && highest.0 > known.0 + 2 * SLOT_JUMP_MAX
         {
             out.alarms.push(format!(
-                "{from} promised with {}, far ahead of {known}",
-                told.slot
+                "{from} promised with {highest}, far ahead of {known}"
             ));
             return;
         }
+        let ballot = promise.ballot;
         match self
             .proposer
             .on_promise(from, promise, &self.members, self.now)
         {
             Promised::Stale | Promised::Counted => {}
-            Promised::More(_) => self.prepare(out),
+            // The others have their own part to tell and were asked for it.
+            Promised::More(next) => self.prepare_at(from, ballot, next, out),
             Promised::Elected(elected) => self.on_elected(elected, out),
         }
     }
@@ -160,11 +167,12 @@ impl Replica {
 
     /// Makes batches of all that waits and proposes them.
     pub(super) fn propose_waiting(&mut self, out: &mut Outbox) {
-        while self
-            .proposer
-            .leading()
-            .is_some_and(|leading| leading.open_slots() < OPEN_SLOTS_MAX)
-        {
+        // The pre-loaded commands come first: if s2 outlived s1, the next leader would find a log
+        // that is not empty, close s1 with a no-op, and they would be lost.
+        let first = !self.preload.is_empty();
+        while self.proposer.leading().is_some_and(|leading| {
+            leading.open_slots() < OPEN_SLOTS_MAX && !(first && leading.decided() == Slot::ZERO)
+        }) {
             let Some(batch) = self.intake.take_batch() else {
                 return;
             };
