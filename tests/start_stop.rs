@@ -284,8 +284,10 @@ fn a_stop_tells_the_truth_about_what_was_handed_on() {
         later.send("GET a\n");
         until("the leader has the write", || {
             let heard = format!("<- n{follower} propose ");
-            let more = cluster.log(leader).matches(&heard).count() > 1;
-            more.then_some(())
+            let log = cluster.log(leader);
+            log.lines()
+                .any(|line| line.contains(&heard) && line.ends_with(" put a 1"))
+                .then_some(())
         });
         cluster.signal(follower, signal);
         assert_eq!(read.line(), "ERROR NOT_DONE this server is shutting down");

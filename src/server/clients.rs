@@ -1,10 +1,10 @@
 //! The clients' connections: a thread each, from a bounded pool, reused.
 //!
 //! A connection's thread reads what has arrived, parses all whole lines, sends all that needs the
-//! core together, waits for the answers, and writes all replies in order in one write. Reads run
-//! here, on the shared store, once the core says that it holds what they must see. Requests of one
-//! connection take effect in their order: what follows a read is not handed on before the read is
-//! answered.
+//! core together, waits for the answers, and writes all replies in order in one write; replies that
+//! are known before it waits are written before. Reads run here, on the shared store, once the core
+//! says that it holds what they must see. Requests of one connection take effect in their order: what
+//! follows a read is not handed on before the read is answered.
 //!
 //! A client that sends nothing costs a blocked thread and nothing else; one that takes no replies
 //! blocks its own thread until [`WRITE_TIMEOUT`].
