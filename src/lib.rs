@@ -50,5 +50,6 @@ pub mod outbox;
 pub mod paxos;
 pub mod replica;
 pub mod server;
+pub mod sim;
 pub mod text;
 pub mod wire;
