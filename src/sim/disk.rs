@@ -87,6 +87,11 @@ impl SimDir {
         self.mem.fail_step(step);
     }
 
+    /// Lets nothing fail that was to fail.
+    pub(super) fn fail_nothing(&self) {
+        self.mem.fail_step(u64::from(NEVER));
+    }
+
     /// Leaves room for so many more bytes.
     pub(super) fn leave_room(&self, bytes: usize) -> io::Result<()> {
         let mut used = 0;

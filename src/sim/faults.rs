@@ -249,6 +249,7 @@ impl World {
                 let (power, noticed) = (true, true);
                 self.crash(node, Crash { power, noticed })?;
             }
+            self.nodes[node].dir.fail_nothing();
             if let Some(run) = &mut self.nodes[node].running {
                 run.crash_in_round = None;
                 if run.frozen > 0 {

@@ -66,10 +66,12 @@ impl World {
         let Some(run) = &mut self.nodes[node].running else {
             return Ok(());
         };
-        run.frozen -= 1;
-        if run.frozen > 0 {
+        // Once the faults are over it thaws before its time.
+        if run.frozen != 1 {
+            run.frozen = run.frozen.saturating_sub(1);
             return Ok(());
         }
+        run.frozen = 0;
         tell!(self, "n{} thaws", node + 1);
         self.round(node)?;
         let run = self.nodes[node].running.as_mut();
@@ -490,10 +492,18 @@ impl World {
             self.clock.after(START_AGAIN, Due::Start { node });
             return Ok(());
         }
-        at.life += 1;
-        if at.life > 1 {
+        if at.life > 0 {
             self.counts.one(Seen::Restarts);
         }
+        let Record::Start(life) = start else {
+            return Err(format!("{id} starts with {start:?}"));
+        };
+        ensure!(
+            life > at.life,
+            "P52: start {life} of {id} comes after start {}",
+            at.life
+        );
+        at.life = life;
         tell!(self, "{id} restart");
         self.on_durable(node, vec![start])?;
         let status = replica.status();

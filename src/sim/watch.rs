@@ -226,11 +226,12 @@ impl Watch {
                     "I1: {from} proposes two values under {ballot} at {slot}"
                 );
             }
+            // A new leader may know it from a promise alone, and lack the values.
             Notice::Decided { upto, .. } => {
-                let looked = self.nodes[place(from)].looked;
+                let decided = self.decided();
                 ensure!(
-                    *upto <= looked,
-                    "I4: {from} tells that all up to {upto} is decided; it knows {looked}"
+                    *upto <= decided,
+                    "I4: {from} tells that all up to {upto} is decided; that is so up to {decided}"
                 );
             }
             Notice::Heartbeat(beat) => {

@@ -103,6 +103,10 @@ impl World {
             })
             .collect();
         let network = Dice::new(seed, Stream::Network);
+        let mut counts = Counts::default();
+        if plan.clock_percent.iter().any(|&percent| percent != 100) {
+            counts.one(Seen::Skewed);
+        }
         let log_options = LogOptions {
             first_segment_bytes: plan.first_segment_bytes,
             segment_bytes_max: plan.segment_bytes_max,
@@ -125,7 +129,7 @@ impl World {
             client_dice: Dice::new(seed, Stream::Clients),
             watch: Watch::new(members.clone()),
             history: History::default(),
-            counts: Counts::default(),
+            counts,
             trace: settings.trace.then(String::new),
             members,
             nodes,
