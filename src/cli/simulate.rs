@@ -191,7 +191,9 @@ fn work(profile: Profile, last: u64, shared: &Shared) {
     all.virtual_us += sums.virtual_us;
     // Of several failures that of the lowest seed.
     let seed_of = |failed: &Option<(Settings, Life)>| failed.as_ref().map(|(s, _)| s.seed);
-    if sums.failed.is_some() && seed_of(&all.failed).is_none_or(|seed| Some(seed) > seed_of(&sums.failed)) {
+    if sums.failed.is_some()
+        && seed_of(&all.failed).is_none_or(|seed| Some(seed) > seed_of(&sums.failed))
+    {
         all.failed = sums.failed;
     }
 }

@@ -59,7 +59,12 @@ pub(super) struct Client {
 
 impl Client {
     /// The next batch. `ticket` will be that of the first request. True if it is sent again.
-    pub(super) fn ask(&mut self, index: usize, ticket: usize, dice: &mut Dice) -> (Vec<Call>, bool) {
+    pub(super) fn ask(
+        &mut self,
+        index: usize,
+        ticket: usize,
+        dice: &mut Dice,
+    ) -> (Vec<Call>, bool) {
         if index < WITH_SESSION && dice.chance(500) {
             return self.ask_in_session(ticket, dice);
         }

@@ -53,7 +53,8 @@ impl Clock {
     /// Lets something be due at a time; of two at the same time, the one asked for first comes first.
     pub(super) fn at(&mut self, time: u64, due: Due) {
         self.asked += 1;
-        self.due.push(Reverse((time.max(self.now), self.asked, due)));
+        self.due
+            .push(Reverse((time.max(self.now), self.asked, due)));
     }
 
     /// Lets something be due in so many microseconds.

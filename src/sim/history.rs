@@ -137,7 +137,9 @@ impl History {
             operation.asked
         );
         if let Some((before, _)) = &self.applied[owner] {
-            return Err(format!("I7: request {owner} applied twice, as {before} and {id}"));
+            return Err(format!(
+                "I7: request {owner} applied twice, as {before} and {id}"
+            ));
         }
         ensure!(
             !matches!(operation.reply, Some(Reply::Answer(Answer::NotDone(_)))),
@@ -196,7 +198,13 @@ impl History {
         let operation = &self.operations[ticket];
         match (&operation.call, &reply) {
             (Call::Command(command), Reply::Answer(Answer::Done(outcome))) => {
-                check_done(ticket, command, outcome, self.applied[ticket].as_ref(), model)?;
+                check_done(
+                    ticket,
+                    command,
+                    outcome,
+                    self.applied[ticket].as_ref(),
+                    model,
+                )?;
                 if let Outcome::Session(id) = outcome {
                     let before = self.sessions_told.insert(*id, ticket);
                     ensure!(

@@ -38,8 +38,8 @@ impl Model {
         if value.is_noop() {
             return Ok(Vec::new());
         }
-        let commands =
-            parse_batch(value.as_bytes()).map_err(|error| format!("s{slot} holds no batch: {error}"))?;
+        let commands = parse_batch(value.as_bytes())
+            .map_err(|error| format!("s{slot} holds no batch: {error}"))?;
         let mut applied = Vec::new();
         for numbered in commands {
             let (id, command) = (numbered.id, numbered.command);

@@ -1,5 +1,6 @@
 //! Between clients and nodes: batches of requests on their way, answers on their way back.
 
+use super::Mistake;
 use super::clients::{Batch, CLIENTS};
 use super::clock::{Due, MS};
 use super::counts::Seen;
@@ -7,7 +8,6 @@ use super::history::{Call, History, Reply};
 use super::node::{Arrival, Running};
 use super::watch::{Checked, ensure};
 use super::world::{Phase, World, tell};
-use super::Mistake;
 use crate::kv::command::{Command, Outcome, Write};
 use crate::outbox::{Answer, Outbox, Ticket};
 use crate::paxos::types::Slot;
@@ -241,10 +241,9 @@ impl World {
                     self.clients[client].on_session(*id);
                 }
             }
-            (
-                Call::Command(Command::Once { seq, .. }),
-                Reply::Answer(Answer::Done(_)),
-            ) => self.clients[client].on_once(*seq),
+            (Call::Command(Command::Once { seq, .. }), Reply::Answer(Answer::Done(_))) => {
+                self.clients[client].on_once(*seq)
+            }
             _ => {}
         }
         tell!(self, "n{}: c{} {reply:?}", node + 1, client + 1);

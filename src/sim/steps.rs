@@ -252,7 +252,11 @@ impl World {
         group.sync = binds || promises.next().is_some() || group.recover;
         let wait = if group.sync {
             let (least, most) = self.plan.sync;
-            let slow = if slow > 0 { self.disk_dice.below(slow) } else { 0 };
+            let slow = if slow > 0 {
+                self.disk_dice.below(slow)
+            } else {
+                0
+            };
             self.disk_dice.between(least..=most) + slow
         } else {
             UNSYNCED_US
@@ -382,7 +386,8 @@ impl World {
             return Ok(());
         };
         let Crash { power, noticed } = crash;
-        self.counts.one(if power { Seen::PowerLost } else { Seen::Killed });
+        self.counts
+            .one(if power { Seen::PowerLost } else { Seen::Killed });
         let id = self.nodes[node].id;
         tell!(
             self,
@@ -519,9 +524,21 @@ impl World {
         for peer in 0..self.nodes.len() {
             if peer != node {
                 let soon = self.node_dice.below(3 * MS);
-                self.clock.after(soon, Due::Dial { from: node, to: peer });
+                self.clock.after(
+                    soon,
+                    Due::Dial {
+                        from: node,
+                        to: peer,
+                    },
+                );
                 let later = self.node_dice.below(30 * MS);
-                self.clock.after(later, Due::Dial { from: peer, to: node });
+                self.clock.after(
+                    later,
+                    Due::Dial {
+                        from: peer,
+                        to: node,
+                    },
+                );
             }
         }
         Ok(())

@@ -154,7 +154,11 @@ impl Watch {
             }
             Record::Ballot(ballot) => drop(self.own.insert(*ballot)),
             Record::Learn(slot, value) => {
-                if let Some(decided) = slot.0.checked_sub(1).and_then(|_| self.decided.get(index(*slot))) {
+                if let Some(decided) = slot
+                    .0
+                    .checked_sub(1)
+                    .and_then(|_| self.decided.get(index(*slot)))
+                {
                     ensure!(decided == value, "I4: {id} learned another value at {slot}");
                 }
             }
@@ -228,11 +232,14 @@ impl Watch {
             }
             // A new leader may know it from a promise alone, and lack the values.
             Notice::Decided { upto, .. } => {
-                let decided = self.decided();
-                ensure!(
-                    *upto <= decided,
-                    "I4: {from} tells that all up to {upto} is decided; that is so up to {decided}"
-                );
+                let mut slot = self.decided();
+                while slot < *upto {
+                    slot = slot.next();
+                    ensure!(
+                        self.has_majority(slot, |_| true),
+                        "I4: {from} tells that all up to {upto} is decided; {slot} is not"
+                    );
+                }
             }
             Notice::Heartbeat(beat) => {
                 let looked = self.nodes[place(from)].looked;
@@ -287,7 +294,10 @@ impl Watch {
         let mut next = looked.next();
         while next <= status.decided {
             let values = decided_values(&self.members, id, replica, next, status.decided);
-            ensure!(!values.is_empty(), "{id} does not tell what it knows at {next}");
+            ensure!(
+                !values.is_empty(),
+                "{id} does not tell what it knows at {next}"
+            );
             for value in values {
                 if let Some(news) = self.on_decided(id, next, value)? {
                     applied.extend(news);
@@ -306,7 +316,12 @@ impl Watch {
         Ok(applied)
     }
 
-    fn on_decided(&mut self, id: NodeId, slot: Slot, value: Value) -> Checked<Option<Vec<Applied>>> {
+    fn on_decided(
+        &mut self,
+        id: NodeId,
+        slot: Slot,
+        value: Value,
+    ) -> Checked<Option<Vec<Applied>>> {
         if let Some(decided) = self.decided.get(index(slot)) {
             ensure!(
                 *decided == value,
@@ -314,17 +329,21 @@ impl Watch {
             );
             return Ok(None);
         }
-        let all = self.accepted.get(&slot);
-        let majority = all.into_iter().flatten().any(|accepted| {
-            accepted.value == value && accepted.at.is_majority_of(&self.members)
-        });
         ensure!(
-            majority,
+            self.has_majority(slot, |known| *known == value),
             "I6: {id} calls {slot} decided, and no majority has it on disk"
         );
         let applied = self.model.apply(&value)?;
         self.decided.push(value);
         Ok(Some(applied))
+    }
+
+    /// Whether a majority has accepted such a value durably, under one ballot.
+    fn has_majority(&self, slot: Slot, such: impl Fn(&Value) -> bool) -> bool {
+        let all = self.accepted.get(&slot);
+        all.into_iter()
+            .flatten()
+            .any(|accepted| such(&accepted.value) && accepted.at.is_majority_of(&self.members))
     }
 
     // --- Restarts ---

@@ -98,9 +98,7 @@ impl World {
         let nodes: Vec<Node> = members
             .iter()
             .zip(&plan.clock_percent)
-            .map(|(id, percent)| {
-                Node::new(id, SimDir::new(plan.sector_bytes), MS / 10 * percent)
-            })
+            .map(|(id, percent)| Node::new(id, SimDir::new(plan.sector_bytes), MS / 10 * percent))
             .collect();
         let network = Dice::new(seed, Stream::Network);
         let mut counts = Counts::default();
@@ -319,8 +317,7 @@ impl World {
 
     /// The stores as wholes, and what can only be told when all is over.
     fn check_end(&mut self) -> Checked {
-        self.counts
-            .many(Seen::Slots, self.watch.decided().0);
+        self.counts.many(Seen::Slots, self.watch.decided().0);
         let decided = self.watch.decided();
         let model = self.watch.model().list(b"", decided.0);
         for node in &self.nodes {
