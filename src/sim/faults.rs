@@ -193,9 +193,9 @@ impl World {
         Ok(Some(Active::Down(vec![node])))
     }
 
-    pub(super) fn on_fault_end(&mut self, number: usize) -> Checked {
+    pub(super) fn on_fault_end(&mut self, number: usize) {
         let Some(active) = self.active[number].take() else {
-            return Ok(());
+            return;
         };
         tell!(self, "--- end of fault {number}");
         match active {
@@ -217,7 +217,6 @@ impl World {
             Active::SlowDisk(node) => self.nodes[node].slow_sync = 0,
             Active::FullDisk(node) => self.nodes[node].dir.make_room(),
         }
-        Ok(())
     }
 
     fn mend(&mut self, pairs: &[(usize, usize)], hold: bool) {
@@ -236,7 +235,7 @@ impl World {
     /// Ends all faults. Some nodes, a minority, may stay down.
     pub(super) fn heal(&mut self) -> Checked {
         for number in 0..self.active.len() {
-            self.on_fault_end(number)?;
+            self.on_fault_end(number);
         }
         self.network.weather = Weather::default();
         let mut down = self.nodes.iter().filter(|node| node.flipped).count();
@@ -274,14 +273,14 @@ fn cut_links(shape: Shape, node: usize, turn: usize, size: usize) -> (Seen, Vec<
         let picked = places.filter(|&(a, b)| a != b && pick(a, b));
         picked.map(|(a, b)| (row[a], row[b])).collect()
     };
-    let side = size / 2;
+    let half = size / 2;
     match shape {
         Shape::OneWay => (Seen::CutOneWay, cut(&|a, b| (a, b) == (0, 1))),
         Shape::Mute => (Seen::CutOneWay, cut(&|a, _| a == 0)),
         Shape::Deaf => (Seen::CutOneWay, cut(&|_, b| b == 0)),
         Shape::BothWays => (Seen::CutBothWays, cut(&|a, b| a + b == 1)),
         Shape::Isolated => (Seen::Isolated, cut(&|a, b| a == 0 || b == 0)),
-        Shape::Split => (Seen::Split, cut(&|a, b| (a < side) != (b < side))),
+        Shape::Split => (Seen::Split, cut(&|a, b| (a < half) != (b < half))),
         Shape::Hub => (Seen::Hub, cut(&|a, b| a != 0 && b != 0)),
         Shape::Chain => (Seen::Chain, cut(&|a, b| a.abs_diff(b) > 1)),
     }

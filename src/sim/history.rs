@@ -182,7 +182,7 @@ impl History {
     pub(super) fn on_reply(
         &mut self,
         ticket: usize,
-        reply: Reply,
+        reply: &Reply,
         now: u64,
         at: Slot,
         model: &Model,
@@ -196,7 +196,7 @@ impl History {
         operation.replied = Some((now, self.events));
         operation.reply = Some(reply.clone());
         let operation = &self.operations[ticket];
-        match (&operation.call, &reply) {
+        match (&operation.call, reply) {
             (Call::Command(command), Reply::Answer(Answer::Done(outcome))) => {
                 check_done(
                     ticket,

@@ -77,7 +77,7 @@ impl Network {
         }
     }
 
-    fn link(&mut self, from: usize, to: usize) -> &mut Link {
+    fn way(&mut self, from: usize, to: usize) -> &mut Link {
         &mut self.links[from * self.size + to]
     }
 
@@ -86,8 +86,8 @@ impl Network {
     }
 
     pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
-        let link = &self.links[from * self.size + to];
-        link.losing + link.holding > 0
+        let way = &self.links[from * self.size + to];
+        way.losing + way.holding > 0
     }
 
     /// Puts a message on a link.
@@ -99,13 +99,13 @@ impl Network {
             ..
         } = self.weather;
         let mut sent = Sent::default();
-        let link = self.link(from, to);
-        if !link.open || link.losing > 0 {
+        let way = self.way(from, to);
+        if !way.open || way.losing > 0 {
             return sent;
         }
-        if link.holding > 0 {
+        if way.holding > 0 {
             sent.held = true;
-            link.held.push_back(Rc::clone(line));
+            way.held.push_back(Rc::clone(line));
             return sent;
         }
         if self.dice.chance(loss) {
@@ -137,62 +137,63 @@ impl Network {
         if self.weather.delay > 0 {
             wait += self.dice.below(self.weather.delay);
         }
-        let link = self.link(from, to);
-        let arrives = link.last.max(now + wait);
-        link.last = arrives;
-        link.queue.push_back(Flight { arrives, line });
+        let way = self.way(from, to);
+        let arrives = way.last.max(now + wait);
+        way.last = arrives;
+        way.queue.push_back(Flight { arrives, line });
         arrives
     }
 
     /// The message that arrives on a link now, if it was not lost since.
     pub(super) fn arrival(&mut self, now: u64, from: usize, to: usize) -> Option<Line> {
-        let queue = &mut self.link(from, to).queue;
+        let queue = &mut self.way(from, to).queue;
         let due = queue.front().is_some_and(|flight| flight.arrives <= now);
         due.then(|| queue.pop_front().expect("it was just there").line)
     }
 
     pub(super) fn open(&mut self, from: usize, to: usize) {
-        self.link(from, to).open = true;
+        self.way(from, to).open = true;
     }
 
     /// Closes a link. Returns whether it was open, and how many messages are lost.
     pub(super) fn close(&mut self, from: usize, to: usize) -> (bool, usize) {
-        let link = self.link(from, to);
-        let lost = link.queue.len() + link.held.len();
-        link.queue.clear();
-        link.held.clear();
-        link.last = 0;
-        (std::mem::take(&mut link.open), lost)
+        let way = self.way(from, to);
+        let lost = way.queue.len() + way.held.len();
+        way.queue.clear();
+        way.held.clear();
+        way.last = 0;
+        (std::mem::take(&mut way.open), lost)
     }
 
     /// Cuts a link. What is under way is held too, or lost: returns how many are.
     pub(super) fn cut(&mut self, from: usize, to: usize, hold: bool) -> usize {
-        let link = self.link(from, to);
+        let way = self.way(from, to);
         if hold {
-            link.holding += 1;
-            link.held.extend(link.queue.drain(..).map(|f| f.line));
+            way.holding += 1;
+            way.held.extend(way.queue.drain(..).map(|f| f.line));
             return 0;
         }
-        link.losing += 1;
-        let lost = link.queue.len() + link.held.len();
-        link.queue.clear();
-        link.held.clear();
+        way.losing += 1;
+        let lost = way.queue.len() + way.held.len();
+        way.queue.clear();
+        way.held.clear();
         lost
     }
 
     /// Ends a cut. Returns when the messages that were held arrive.
     pub(super) fn mend(&mut self, now: u64, from: usize, to: usize, hold: bool) -> Vec<u64> {
-        let link = self.link(from, to);
+        let way = self.way(from, to);
         if hold {
-            link.holding -= 1;
+            way.holding -= 1;
         } else {
-            link.losing -= 1;
+            way.losing -= 1;
         }
-        if link.holding > 0 {
+        if way.holding > 0 {
             return Vec::new();
         }
-        let held = std::mem::take(&mut link.held);
-        held.into_iter()
+        let waiting = std::mem::take(&mut way.held);
+        waiting
+            .into_iter()
             .map(|line| self.fly(now, from, to, line))
             .collect()
     }

@@ -61,6 +61,7 @@ impl Profile {
 
     /// What must have been seen in a batch of lives, each kind at least once in 20 lives.
     pub fn promises(self) -> &'static [Seen] {
+        #[allow(clippy::enum_glob_use, reason = "a table of names")]
         use Seen::*;
         match self {
             Self::Calm => &[WritesDone, ReadsDone, ListsDone, LocalReads, Elections],
@@ -141,6 +142,7 @@ impl Profile {
 
     /// The kinds that a life of this profile may have, each with how many of 100 it gets.
     fn kinds(self) -> &'static [(u64, Kind)] {
+        #[allow(clippy::enum_glob_use, reason = "a table of names")]
         use Kind::*;
         match self {
             Self::Calm => &[],
@@ -350,7 +352,9 @@ impl Plan {
             size,
             faults: Vec::new(),
             clock_percent,
-            deadline_ticks: dice.pick(&[30, 60, 100, 150]),
+            // Longer than the 40 ticks after which a server hands its commands on again, at most: after
+            // a cut that nobody noticed, fresh ones wait for that too.
+            deadline_ticks: dice.pick(&[50, 60, 100, 150]),
             lasts,
             stay_down,
             sector_bytes: dice.pick(&[64, 128, 512]),

@@ -57,27 +57,27 @@ pub(super) fn step(
 
 impl World {
     /// It is a client's turn: it asks, or has waited too long.
-    pub(super) fn on_client(&mut self, index: usize, turn: u64) -> Checked {
+    pub(super) fn on_client(&mut self, index: usize, turn: u64) {
         if self.clients[index].turn != turn || self.phase != Phase::Safety {
-            return Ok(());
+            return;
         }
         if self.clients[index].open.is_some() {
             self.counts.one(Seen::TimedOut);
             tell!(self, "c{} waits no longer", index + 1);
             self.go_elsewhere(index, MS);
-            return Ok(());
+            return;
         }
         let server = self.clients[index].server;
         if self.nodes[server].running.is_none() {
             self.go_elsewhere(index, 2 * MS);
-            return Ok(());
+            return;
         }
         let ticket = self.history.next();
         let (calls, again) = self.clients[index].ask(index, ticket, &mut self.client_dice);
         if again {
             self.counts.one(Seen::OnceAgain);
         }
-        let batch = self.send_batch(index, server, calls)?;
+        let batch = self.send_batch(index, server, calls);
         let client = &mut self.clients[index];
         client.turn += 1;
         client.open = Some(batch);
@@ -85,7 +85,6 @@ impl World {
         let patience = self.client_dice.between(50 * MS..=700 * MS);
         let client = index;
         self.clock.after(patience, Due::Client { client, turn });
-        Ok(())
     }
 
     /// A client takes another server, soon.
@@ -103,12 +102,7 @@ impl World {
     }
 
     /// Requests arrive at a node that runs. Returns the number of the batch.
-    pub(super) fn send_batch(
-        &mut self,
-        client: usize,
-        node: usize,
-        calls: Vec<Call>,
-    ) -> Checked<usize> {
+    pub(super) fn send_batch(&mut self, client: usize, node: usize, calls: Vec<Call>) -> usize {
         let now = self.clock.now();
         let (id, life) = (self.nodes[node].id, self.nodes[node].life);
         let floor = self.watch.decided();
@@ -146,7 +140,7 @@ impl World {
         } else {
             self.arrive(node, Arrival::Requests(number));
         }
-        Ok(number)
+        number
     }
 
     /// A node answers.
@@ -158,7 +152,7 @@ impl World {
             if !self.batches[number].readable {
                 let reads = std::mem::take(&mut self.batches[number].reads);
                 for read in reads {
-                    self.reply(node, read, Reply::Answer(answer.clone()), Slot::ZERO)?;
+                    self.reply(node, read, &Reply::Answer(answer.clone()), Slot::ZERO)?;
                 }
             }
             number
@@ -169,7 +163,7 @@ impl World {
                 .iter()
                 .rposition(|batch| batch.commands.contains(&ticket));
             let number = number.ok_or_else(|| format!("nobody asked for {ticket}"))?;
-            self.reply(node, ticket, Reply::Answer(answer), Slot::ZERO)?;
+            self.reply(node, ticket, &Reply::Answer(answer), Slot::ZERO)?;
             number
         };
         let batch = &mut self.batches[number];
@@ -213,16 +207,16 @@ impl World {
                 Call::Command(_) => unreachable!("commands and reads are kept apart"),
             };
             drop(store);
-            self.reply(node, ticket, reply, at)?;
+            self.reply(node, ticket, &reply, at)?;
         }
         self.close_batch(number);
         Ok(())
     }
 
-    fn reply(&mut self, node: usize, ticket: usize, reply: Reply, at: Slot) -> Checked {
+    fn reply(&mut self, node: usize, ticket: usize, reply: &Reply, at: Slot) -> Checked {
         let operation = &self.history.operations()[ticket];
         let (client, now) = (operation.client, self.clock.now());
-        let seen = match (&operation.call, &reply) {
+        let seen = match (&operation.call, reply) {
             (_, Reply::List(_)) => Seen::ListsDone,
             (Call::Local(_), _) => Seen::LocalReads,
             (_, Reply::Value(_)) => Seen::ReadsDone,
@@ -231,18 +225,19 @@ impl World {
             (_, Reply::Answer(_)) => Seen::WritesDone,
         };
         self.counts.one(seen);
-        match (&operation.call, &reply) {
+        match (&operation.call, reply) {
             (Call::Get(key), Reply::Value(value)) => {
                 let key = key.clone();
                 self.clients[client].on_value(&key, value.as_ref());
             }
-            (Call::Command(Command::Session), Reply::Answer(Answer::Done(outcome))) => {
-                if let Outcome::Session(id) = outcome {
-                    self.clients[client].on_session(*id);
-                }
+            (
+                Call::Command(Command::Session),
+                Reply::Answer(Answer::Done(Outcome::Session(id))),
+            ) => {
+                self.clients[client].on_session(*id);
             }
             (Call::Command(Command::Once { seq, .. }), Reply::Answer(Answer::Done(_))) => {
-                self.clients[client].on_once(*seq)
+                self.clients[client].on_once(*seq);
             }
             _ => {}
         }

@@ -97,8 +97,8 @@ impl World {
         self.look(node, &mut run, &status, &mut out)?;
         for (to, notice) in out.now.drain(..) {
             self.watch.on_notice(self.nodes[node].id, &notice)?;
-            let line = line(|bytes| write_notice(bytes, &notice));
-            self.send_to(node, to, &line);
+            let text = line(|bytes| write_notice(bytes, &notice));
+            self.send_to(node, to, &text);
         }
         if let Some((1, crash)) = run.crash_in_round {
             self.nodes[node].running = Some(run);
@@ -336,8 +336,8 @@ impl World {
             if to == To::One(id) {
                 self.arrive(node, Arrival::Own(vote));
             } else {
-                let line = line(|bytes| write_vote(bytes, &vote));
-                self.send_to(node, to, &line);
+                let text = line(|bytes| write_vote(bytes, &vote));
+                self.send_to(node, to, &text);
             }
         }
         Ok(())

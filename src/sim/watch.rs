@@ -133,24 +133,19 @@ impl Watch {
                 node.promised = Some(*ballot);
                 node.accepted = node.accepted.max(*slot);
                 let all = self.accepted.entry(*slot).or_default();
-                match all.iter_mut().find(|accepted| accepted.ballot == *ballot) {
-                    Some(accepted) => {
-                        ensure!(
-                            accepted.value == *value,
-                            "I1: two values under {ballot} at {slot}"
-                        );
-                        accepted.at.insert(id);
-                    }
-                    None => {
-                        let mut at = Votes::default();
-                        at.insert(id);
-                        all.push(Accepted {
-                            ballot: *ballot,
-                            value: value.clone(),
-                            at,
-                        });
-                    }
-                }
+                let known = all.iter_mut().find(|accepted| accepted.ballot == *ballot);
+                let Some(accepted) = known else {
+                    let (ballot, value) = (*ballot, value.clone());
+                    let mut at = Votes::default();
+                    at.insert(id);
+                    all.push(Accepted { ballot, value, at });
+                    return Ok(());
+                };
+                ensure!(
+                    accepted.value == *value,
+                    "I1: two values under {ballot} at {slot}"
+                );
+                accepted.at.insert(id);
             }
             Record::Ballot(ballot) => drop(self.own.insert(*ballot)),
             Record::Learn(slot, value) => {
