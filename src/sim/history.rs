@@ -7,8 +7,8 @@
 //! Reads are judged by the log: a linearizable one, made at slot *a*, must have *a* at least as high
 //! as any slot that was decided anywhere when it was asked for (which includes all that was
 //! acknowledged and all that was read), and must see exactly what the log up to *a* makes. That is
-//! sound, and stronger than linearizability; [`History::operations`] is the place where a checker
-//! that knows nothing of the log takes its input from.
+//! sound, and stronger than linearizability; [`Operation`]s are what a checker
+//! that knows nothing of the log takes; they leave a life with [`super::Life`].
 
 use std::collections::BTreeMap;
 
@@ -81,6 +81,11 @@ impl History {
     /// All requests, in the order in which they were made.
     pub(super) fn operations(&self) -> &[Operation] {
         &self.operations
+    }
+
+    /// The same, to be kept.
+    pub(super) fn take_operations(&mut self) -> Vec<Operation> {
+        std::mem::take(&mut self.operations)
     }
 
     /// The ticket of the next request.

@@ -141,7 +141,7 @@ pub fn live(settings: &Settings) -> Life {
         failure,
         trace: world.trace.take().unwrap_or_default(),
         plan: world.plan.faults.iter().map(ToString::to_string).collect(),
-        operations: world.history.operations().to_vec(),
+        operations: world.history.take_operations(),
         lasted: world.clock.now(),
         counts: world.counts,
     }

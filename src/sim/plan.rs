@@ -259,7 +259,8 @@ pub(super) enum Fault {
     /// The link from one to another closes, and is dialled again.
     Close { from: Target, to: usize },
     /// The node is gone; with the power, or only its process. `in_round`: in the middle of its next
-    /// round, after so many of its parts. `noticed`: its peers see their links close.
+    /// round, after so many of its parts (0: steps, 1: notices, 2: records handed over, 3: the log
+    /// thread is at work). `noticed`: its peers see their links close.
     Crash {
         whom: Target,
         power: bool,
@@ -418,11 +419,11 @@ fn draw(kind: Kind, nodes: usize, lasts: u64, dice: &mut Dice) -> Planned {
             (short, Fault::Close { from: whom, to })
         }
         Kind::Power | Kind::Kill => {
-            let in_round = u8::try_from(dice.below(8)).expect("below 8");
+            let in_round = dice.pick(&[0, 1, 2, 3, 3, 3, 4, 4]);
             let crash = Fault::Crash {
                 whom,
                 power: matches!(kind, Kind::Power),
-                in_round: Some(in_round).filter(|&part| part < 3),
+                in_round: Some(in_round).filter(|&part| part < 4),
                 noticed,
             };
             (dice.pick(&[short, long]), crash)

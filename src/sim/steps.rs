@@ -27,6 +27,9 @@ const JOBS_MAX: usize = 1_024;
 /// that it happens.
 const PENDING_BYTES_MAX: usize = 400;
 
+/// The part of a crash in a round that comes while the log thread is at work.
+const LOGGING: u8 = 3;
+
 /// How long the log thread takes for what needs no sync.
 const UNSYNCED_US: u64 = 5;
 
@@ -107,10 +110,10 @@ impl World {
         if !out.records.is_empty() || !out.votes.is_empty() {
             run.jobs.push_back(Job::Step(out.records, out.votes));
         }
-        let crash = run.crash_in_round.take();
+        let crash = run.crash_in_round;
         self.nodes[node].running = Some(run);
         self.next_group(node)?;
-        if let Some((_, crash)) = crash {
+        if let Some((2, crash)) = crash {
             return self.crash_in_round(node, crash);
         }
         for (ticket, answer) in out.answers {
@@ -282,6 +285,9 @@ impl World {
             run.logged_due = true;
             return Ok(());
         }
+        if let Some((LOGGING, crash)) = run.crash_in_round {
+            return self.crash_in_round(node, crash);
+        }
         let group = run.group.take().expect("the log thread was busy");
         if let Err(error) = keep(run, &group) {
             return self.disk_failed(node, &error);
@@ -395,8 +401,8 @@ impl World {
             if power { ", power lost" } else { "" }
         );
         if let Some(group) = run.group.take() {
-            let changes = self.disk_dice.below(10);
-            let changes = u32::try_from(changes).expect("below 10");
+            // A commit is a write and a sync, or eight changes when a segment begins.
+            let changes = self.disk_dice.pick(&[0, 1, 1, 1, 2, 3, 4, 5, 6, 7]);
             self.nodes[node].dir.cut_power_after(changes);
             if keep(&mut run, &group).is_ok() && group.sync {
                 self.on_durable(node, run.pending)?;
