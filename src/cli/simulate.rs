@@ -244,3 +244,31 @@ fn told_failure(settings: &Settings, life: &Life) -> Failure {
         shortest.command()
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_two_numbers_the_first_not_above_the_last() {
+        let range = |text: &str| text.parse::<Seeds>().map(|seeds| seeds.0);
+        assert_eq!(range("1..10000"), Ok(1..=10_000));
+        assert_eq!(range("7..=7"), Ok(7..=7));
+        for wrong in ["", "5", "2..1", "a..3", "1-3"] {
+            let error = range(wrong).unwrap_err();
+            assert_eq!(
+                error,
+                format!("expected two seeds such as 1..10000, found {wrong:?}")
+            );
+        }
+    }
+
+    #[test]
+    fn profiles_are_known_by_name() {
+        for profile in Profile::ALL {
+            assert_eq!(profile.name().parse(), Ok(profile));
+        }
+        let error = "wild".parse::<Profile>().unwrap_err();
+        assert!(error.starts_with("expected calm, lossy"), "{error}");
+    }
+}
