@@ -8,8 +8,9 @@
 //!
 //! The protocol is a value that is stepped: [`replica::Replica::step`] takes one input and writes
 //! what it wants done into an [`outbox::Outbox`]. It never sees a socket, a file, a thread or a
-//! clock. The shell in [`server`] gives it all of these. So the same code can be driven by a test,
-//! message by message, and by five processes under load.
+//! clock. The shell in [`server`] gives it all of these; the one in [`sim`] gives it a virtual clock,
+//! network and disk, all from one seed. So the same code can be driven by a test, message by message,
+//! by thousands of simulated lives a minute, and by five processes under load.
 //!
 //! # The flow of a write
 //!
@@ -36,7 +37,7 @@
 //! 2. strangers to each other: [`paxos`] and [`kv`]
 //! 3. the server as a value: [`outbox`], [`replica`]
 //! 4. text and files: [`wire`] and [`disk`]
-//! 5. the shell: [`server`]
+//! 5. the shells, strangers to each other: [`server`], [`sim`]
 //! 6. the other end: [`client`]
 //! 7. commands: [`cli`]
 //!
@@ -50,5 +51,6 @@ pub mod outbox;
 pub mod paxos;
 pub mod replica;
 pub mod server;
+pub mod sim;
 pub mod text;
 pub mod wire;

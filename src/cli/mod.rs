@@ -33,6 +33,7 @@ mod reach;
 pub mod server;
 mod shell;
 mod signal;
+mod simulate;
 mod status;
 mod style;
 
@@ -104,6 +105,8 @@ enum Command {
     Bench(bench::Args),
     /// Print what a server's log on disk holds
     Log(log::Args),
+    /// Live simulated cluster lives under faults, and check every step of them
+    Simulate(simulate::Args),
 }
 
 /// Does what the command line says, and returns the exit code of the process.
@@ -121,6 +124,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Log(args) => log::run(args),
+        Command::Simulate(args) => simulate::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
