@@ -42,6 +42,7 @@
 //!
 //! `ARCHITECTURE.md` tells the same at length, with the reasons.
 
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod disk;
