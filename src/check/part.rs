@@ -98,7 +98,8 @@ impl Parts {
             .parts
             .into_values()
             .map(|mut part| {
-                part.entries.sort_by_key(|entry| (entry.called, entry.operation));
+                part.entries
+                    .sort_by_key(|entry| (entry.called, entry.operation));
                 part
             })
             .collect();
@@ -145,7 +146,10 @@ impl<'a> Cut<'a> {
         };
         Self {
             history,
-            parts: keys.into_iter().map(|key| (key.clone(), part(key))).collect(),
+            parts: keys
+                .into_iter()
+                .map(|key| (key.clone(), part(key)))
+                .collect(),
             repeats: Repeats::new(),
             counts: Parts::default(),
         }

@@ -51,7 +51,11 @@ pub(super) fn shrink(part: &Part, last: usize, begins: Begins, states_max: u64) 
     let mut kept: Vec<usize> = prefix
         .iter()
         .copied()
-        .filter(|&at| part.entries[at].returned.is_some_and(|returned| returned <= end))
+        .filter(|&at| {
+            part.entries[at]
+                .returned
+                .is_some_and(|returned| returned <= end)
+        })
         .collect();
     let mut step = kept.len().div_ceil(2);
     while step > 0 {

@@ -98,7 +98,12 @@ impl<'a> Drawing<'a> {
             let last = at == self.shrunk.last;
             rows.push(row(at, if last { "<- cannot be" } else { "" }));
         }
-        rows.extend(self.shrunk.aside.iter().map(|&at| row(at, "(whenever it was done)")));
+        rows.extend(
+            self.shrunk
+                .aside
+                .iter()
+                .map(|&at| row(at, "(whenever it was done)")),
+        );
         let refused = self.refused_and_seen().map(|operation| Row {
             operation,
             called: operation.called,
@@ -141,19 +146,25 @@ impl<'a> Drawing<'a> {
         let all = self.shrunk.kept.len() + self.shrunk.aside.len() + self.shrunk.others;
         let key = text::excerpt(&self.part.key);
         let count = self.shrunk.kept.len();
-        line(&mut out, &format!(
-            "not linearizable: key {key}, by {count} of its {all} operations up to {}",
-            end.map_or_else(|| "the end".into(), milliseconds)
-        ));
+        line(
+            &mut out,
+            &format!(
+                "not linearizable: key {key}, by {count} of its {all} operations up to {}",
+                end.map_or_else(|| "the end".into(), milliseconds)
+            ),
+        );
         line(&mut out, "");
         self.draw_rows(&mut out);
         line(&mut out, "");
         line(&mut out, &self.reason());
         if self.shrunk.others > 0 {
             let others = self.shrunk.others;
-            line(&mut out, &format!(
-                "Whatever the other {others} did and saw: no order of these has their answers."
-            ));
+            line(
+                &mut out,
+                &format!(
+                    "Whatever the other {others} did and saw: no order of these has their answers."
+                ),
+            );
         }
         out
     }
@@ -172,7 +183,10 @@ impl<'a> Drawing<'a> {
             .map(|(at, &time)| (time, at * width))
             .collect();
         let bars = columns * width;
-        let ids = rows.iter().map(|row| row.operation.id.to_string().len()).max();
+        let ids = rows
+            .iter()
+            .map(|row| row.operation.id.to_string().len())
+            .max();
         let id_width = ids.unwrap_or(0);
         line(out, &format!("{:>14} {:>14}", "called", "ended"));
         for row in &rows {
@@ -201,7 +215,9 @@ impl<'a> Drawing<'a> {
         let last = &self.part.entries[self.shrunk.last];
         let name = self.operation(last).id;
         let seen = match &last.act {
-            Act::Never => return format!("{name} has an answer that no map gives to that request."),
+            Act::Never => {
+                return format!("{name} has an answer that no map gives to that request.");
+            }
             Act::Read(Some(value)) | Act::Cas(value, _) => value,
             Act::Read(None) => return self.reason_of_absence(last),
             _ => return format!("No order of these leads to the answer of {name}."),
@@ -219,7 +235,11 @@ impl<'a> Drawing<'a> {
             );
         }
         if writers.iter().filter(in_time).count() == 0 {
-            let when = if writers.is_empty() { "ever wrote" } else { "had begun to write" };
+            let when = if writers.is_empty() {
+                "ever wrote"
+            } else {
+                "had begun to write"
+            };
             return format!("{name} saw {shown}, which nobody {when}.");
         }
         let over = |entry: &Entry| {
@@ -229,15 +249,24 @@ impl<'a> Drawing<'a> {
                 .map(|writer| self.operation(writer).id)
                 .next()
         };
-        let between = self.shrunk.kept.iter().map(|&at| &all[at]).find_map(|entry| {
-            let before = entry.returned.is_some_and(|done| done < last.called);
-            let other = !leaves(entry, seen) && entry.act != Act::Read(Some(seen.clone()));
-            let writer = over(entry)?;
-            (before && other).then_some((entry, writer))
-        });
+        let between = self
+            .shrunk
+            .kept
+            .iter()
+            .map(|&at| &all[at])
+            .find_map(|entry| {
+                let before = entry.returned.is_some_and(|done| done < last.called);
+                let other = !leaves(entry, seen) && entry.act != Act::Read(Some(seen.clone()));
+                let writer = over(entry)?;
+                (before && other).then_some((entry, writer))
+            });
         match between {
             Some((entry, writer)) => {
-                let did = if matches!(entry.act, Act::Read(_)) { "saw" } else { "left" };
+                let did = if matches!(entry.act, Act::Read(_)) {
+                    "saw"
+                } else {
+                    "left"
+                };
                 format!(
                     "{name} saw {shown} of {writer}, but after {writer} and before {name} began, {} \
                      {did} something else.",

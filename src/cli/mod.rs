@@ -21,6 +21,7 @@
 )]
 
 mod bench;
+mod check;
 mod demo;
 mod figures;
 mod flags;
@@ -102,6 +103,8 @@ enum Command {
     Demo(demo::Args),
     /// Measure a cluster under load, and its silence when the leader dies
     Bench(bench::Args),
+    /// Judge a recorded run: is it linearizable?
+    Check(check::Args),
     /// Print what a server's log on disk holds
     Log(log::Args),
 }
@@ -120,6 +123,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Log(args) => log::run(args),
     };
     match done {

@@ -146,7 +146,11 @@ fn judge(name: &str, plan: &Plan, seed: u64) {
     let history = History::new(run(plan, seed));
     let since = std::time::Instant::now();
     let report = check(&history, Begins::Empty, STATES_MAX);
-    println!("{name}: {} operations in {:?}", report.operations, since.elapsed());
+    println!(
+        "{name}: {} operations in {:?}",
+        report.operations,
+        since.elapsed()
+    );
     if let Some(found) = &report.violation {
         panic!("{name}, seed {seed}: {found}");
     }
@@ -227,5 +231,8 @@ fn most_mutated_executions_are_refused() {
         assert!(report.undecided.is_empty());
         refused += usize::from(report.violation.is_some());
     }
-    assert!(tried > 90 && refused * 10 > tried * 9, "{refused} of {tried}");
+    assert!(
+        tried > 90 && refused * 10 > tried * 9,
+        "{refused} of {tried}"
+    );
 }

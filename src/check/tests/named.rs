@@ -44,21 +44,17 @@ fn a_call_at_the_very_time_of_an_end_is_concurrent() {
 /// P28: a leader that no longer leads answers from its old map.
 #[test]
 fn stale_read() {
-    let text = bad(
-        "c1 0..1 PUT x 1 -> OK
+    let text = bad("c1 0..1 PUT x 1 -> OK
          c1 2..3 PUT x 2 -> OK
-         c2 4..5 GET x -> VALUE 1",
-    );
+         c2 4..5 GET x -> VALUE 1");
     assert!(text.contains("saw \"1\" of c1.1"), "{text}");
     assert!(text.contains("c1.2 left something else"), "{text}");
 }
 
 #[test]
 fn stale_read_of_nothing() {
-    let text = bad(
-        "c1 0..1 PUT x 1 -> OK
-         c2 2..3 GET x -> NOT_FOUND",
-    );
+    let text = bad("c1 0..1 PUT x 1 -> OK
+         c2 2..3 GET x -> NOT_FOUND");
     assert!(text.contains("found nothing, but c1.1 was over"), "{text}");
 }
 
@@ -97,12 +93,13 @@ fn two_swaps_of_one_value_cannot_both_win() {
 /// P46: an error that lies.
 #[test]
 fn a_refused_write_that_is_read_later() {
-    let text = bad(
-        "c1 0..1 PUT x 1 -> OK
+    let text = bad("c1 0..1 PUT x 1 -> OK
          c1 2..3 PUT x 2 -> ERROR NOT_DONE no majority
-         c2 4..5 GET x -> VALUE 2",
+         c2 4..5 GET x -> VALUE 2");
+    assert!(
+        text.contains("only c1.2 wrote, and that was refused"),
+        "{text}"
     );
-    assert!(text.contains("only c1.2 wrote, and that was refused"), "{text}");
     assert!(text.contains("refused: must never be seen"), "{text}");
 }
 
@@ -143,11 +140,9 @@ fn a_dirty_read() {
 
 #[test]
 fn reads_do_not_go_back_in_time() {
-    let text = bad(
-        "c1 0..20 PUT x 1 -> OK
+    let text = bad("c1 0..20 PUT x 1 -> OK
          c2 2..3 GET x -> VALUE 1
-         c3 4..5 GET x -> NOT_FOUND",
-    );
+         c3 4..5 GET x -> NOT_FOUND");
     assert!(text.contains("c3.1"), "{text}");
 }
 
@@ -187,10 +182,8 @@ fn an_open_write_may_take_effect_late_early_or_never() {
 
 #[test]
 fn an_open_write_has_no_effect_before_its_call() {
-    let text = bad(
-        "c2 0..1 GET x -> VALUE 1
-         c1 2.. PUT x 1",
-    );
+    let text = bad("c2 0..1 GET x -> VALUE 1
+         c1 2.. PUT x 1");
     assert!(text.contains("nobody"), "{text}");
 }
 
@@ -201,7 +194,14 @@ fn unknown_is_open_and_every_other_error_is_definite() {
          c2 2..3 GET x -> NOT_FOUND
          c2 4..5 GET x -> VALUE 1",
     );
-    for code in ["NOT_DONE", "BAD_REQUEST", "TOO_LONG", "STALE_SEQ", "NO_SESSION", "FORBIDDEN"] {
+    for code in [
+        "NOT_DONE",
+        "BAD_REQUEST",
+        "TOO_LONG",
+        "STALE_SEQ",
+        "NO_SESSION",
+        "FORBIDDEN",
+    ] {
         bad(&format!(
             "c1 0..1 PUT x 1 -> ERROR {code} text
              c2 4..5 GET x -> VALUE 1"
@@ -213,9 +213,13 @@ fn unknown_is_open_and_every_other_error_is_definite() {
 #[test]
 fn many_open_increments_are_counted() {
     let open: String = (1..=40).map(|n| format!("c{n} 0.. INCR x\n")).collect();
-    good(&format!("{open} c90 5..6 GET x -> VALUE 17\n c90 7..8 GET x -> VALUE 40"));
+    good(&format!(
+        "{open} c90 5..6 GET x -> VALUE 17\n c90 7..8 GET x -> VALUE 40"
+    ));
     bad(&format!("{open} c90 5..6 GET x -> VALUE 41"));
-    bad(&format!("{open} c90 5..6 GET x -> VALUE 17\n c90 7..8 GET x -> VALUE 16"));
+    bad(&format!(
+        "{open} c90 5..6 GET x -> VALUE 17\n c90 7..8 GET x -> VALUE 16"
+    ));
 }
 
 #[test]
@@ -263,8 +267,12 @@ fn a_list_is_a_read_of_what_it_shows_and_of_what_it_does_not() {
     good(&format!("{puts}\n c2 4..5 LIST p -> COUNT 2 pear 1 plum 2"));
     bad(&format!("{puts}\n c2 4..5 LIST p -> COUNT 1 pear 1"));
     bad(&format!("{puts}\n c2 4..5 LIST -> COUNT 2 pear 1 plum 2"));
-    bad(&format!("{puts}\n c2 4..5 LIST p -> COUNT 3 pear 1 plum 2 pork 1"));
-    bad(&format!("{puts}\n c2 4..5 LIST p -> COUNT 3 fig 3 pear 1 plum 2"));
+    bad(&format!(
+        "{puts}\n c2 4..5 LIST p -> COUNT 3 pear 1 plum 2 pork 1"
+    ));
+    bad(&format!(
+        "{puts}\n c2 4..5 LIST p -> COUNT 3 fig 3 pear 1 plum 2"
+    ));
     bad(&format!("{puts}\n c2 4..5 LIST p -> COUNT 2 pear 1 plum 3"));
 }
 

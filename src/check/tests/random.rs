@@ -193,7 +193,10 @@ fn both_judges_agree_on_thousands_of_small_histories() {
             report.violation.map(|found| found.to_string())
         );
         verdicts[usize::from(expected)] += 1;
-        assert!(expected || seed % 4 != 0, "seed {seed}: a true execution is linearizable");
+        assert!(
+            expected || seed % 4 != 0,
+            "seed {seed}: a true execution is linearizable"
+        );
     }
     assert!(verdicts.iter().all(|&count| count > 700), "{verdicts:?}");
 }
@@ -239,7 +242,10 @@ fn counterexamples_stand_by_themselves() {
             })
             .cloned()
             .collect();
-        assert!(!second_opinion(&ops, &relaxed), "seed {seed}: {counterexample}");
+        assert!(
+            !second_opinion(&ops, &relaxed),
+            "seed {seed}: {counterexample}"
+        );
         for left_out in &kept {
             let fewer: Vec<Event> = relaxed
                 .iter()

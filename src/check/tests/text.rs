@@ -32,7 +32,10 @@ fn what_is_written_reads_back() {
     format::write_reply(&mut text, 73, of(4), &list);
     let lines = String::from_utf8(text.clone()).unwrap();
     assert!(lines.contains("\n40 c3.4 call LIST p\n"), "{lines}");
-    assert!(lines.contains("\n73 c3.4 reply COUNT 2 pear 1 plum 2\n"), "{lines}");
+    assert!(
+        lines.contains("\n73 c3.4 reply COUNT 2 pear 1 plum 2\n"),
+        "{lines}"
+    );
 
     let recorded = read(&text).unwrap();
     assert!(!recorded.cut);
@@ -41,7 +44,10 @@ fn what_is_written_reads_back() {
         assert_eq!(operation.request, request_of(request));
     }
     let ends: Vec<&End> = operations.iter().map(|operation| &operation.end).collect();
-    assert_eq!(ends[0], &End::Open(Some(70), "the connection was lost".into()));
+    assert_eq!(
+        ends[0],
+        &End::Open(Some(70), "the connection was lost".into())
+    );
     assert_eq!(ends[1], &End::Refused(71, "no server answered".into()));
     assert_eq!(ends[2], &End::Reply(72, reply_of("VALUE 2.10 per kilo")));
     assert_eq!(ends[3], &End::Reply(73, list));
@@ -54,7 +60,10 @@ fn a_file_that_a_killed_recorder_left_is_read_up_to_its_last_whole_line() {
     let text = b"history 1\n1 c1.1 call PUT x 1\n2 c1.1 rep";
     let recorded = read(text).unwrap();
     assert!(recorded.cut);
-    assert!(matches!(recorded.history.operations()[0].end, End::Open(None, _)));
+    assert!(matches!(
+        recorded.history.operations()[0].end,
+        End::Open(None, _)
+    ));
 }
 
 #[test]
@@ -68,11 +77,27 @@ fn what_is_no_history_is_refused_with_its_line() {
         ("history 1\n1 c1.1 call STATUS\n", 2, "about keys"),
         ("history 1\n1 c1.1 call GET\n", 2, "about keys"),
         ("history 1\n1 c1.1 reply OK\n", 2, "a call before"),
-        ("history 1\n1 c1.1 call GET x\n1 c1.1 call GET x\n", 3, "one call"),
-        ("history 1\n1 c1.1 call GET x\n2 c1.1 reply OK\n3 c1.1 lost\n", 4, "one end"),
-        ("history 1\n5 c1.1 call GET x\n2 c1.1 reply OK\n", 3, "not before"),
+        (
+            "history 1\n1 c1.1 call GET x\n1 c1.1 call GET x\n",
+            3,
+            "one call",
+        ),
+        (
+            "history 1\n1 c1.1 call GET x\n2 c1.1 reply OK\n3 c1.1 lost\n",
+            4,
+            "one end",
+        ),
+        (
+            "history 1\n5 c1.1 call GET x\n2 c1.1 reply OK\n",
+            3,
+            "not before",
+        ),
         ("history 1\n1 c1.1 call GET x\n2 c1.1 sent\n", 3, "lost"),
-        ("history 1\n1 c1.1 call LIST\n2 c1.1 reply COUNT 2 a 1\n", 3, "a key"),
+        (
+            "history 1\n1 c1.1 call LIST\n2 c1.1 reply COUNT 2 a 1\n",
+            3,
+            "a key",
+        ),
     ] {
         let error = read(text.as_bytes()).unwrap_err();
         assert_eq!(error.line, line, "{text}");
@@ -82,12 +107,10 @@ fn what_is_no_history_is_refused_with_its_line() {
 
 #[test]
 fn the_drawing_shows_who_overlaps_whom() {
-    let text = bad(
-        "c1 1000000..2000000 PUT x 1 -> OK
+    let text = bad("c1 1000000..2000000 PUT x 1 -> OK
          c2 3000000..9000000 PUT x 2 -> OK
          c3 4000000..5000000 GET x -> VALUE 2
-         c10 6000000..7000000 GET x -> VALUE 1",
-    );
+         c10 6000000..7000000 GET x -> VALUE 1");
     let expected = "\
 not linearizable: key \"x\", by 3 of its 4 operations up to 7.000 ms
 
@@ -102,7 +125,11 @@ not linearizable: key \"x\", by 3 of its 4 operations up to 7.000 ms
         lines.sort();
         lines
     };
-    let drawn: String = text.lines().take(7).map(|line| format!("{line}\n")).collect();
+    let drawn: String = text
+        .lines()
+        .take(7)
+        .map(|line| format!("{line}\n"))
+        .collect();
     assert_eq!(lines(&drawn).len(), lines(expected).len(), "{text}");
     assert!(text.contains("<- cannot be"), "{text}");
     assert!(text.contains("c3.1 saw something else"), "{text}");
