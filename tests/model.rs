@@ -17,6 +17,12 @@
 //! What makes them small without leaving anything out:
 //! * promises to a ballot that is no longer being prepared are taken away: they are stale for ever;
 //! * a delivery that changes nothing is no step;
+//! * a crash after which no ballot of its node can follow is no step: what it takes away, a proposer and
+//!   some proposals that were only heard, could as well have stayed silent and been lost;
+//! * the two promises that elect a leader are delivered together: a first one alone changes nothing
+//!   that others can see, so it may as well come late;
+//! * a leader hears votes at once: all that comes of it is a message, which may still be late or lost;
+//! * where one node uses both ballots of the wide world, it is n1: n2 would do the same;
 //! * instead of its records a node carries what they say: recovery is a fold over them, so what it
 //!   would be after a restart is kept up to date record by record, and forgotten after the one crash;
 //! * equal nodes and messages have one number, and what a node does with a message is computed once:
@@ -44,18 +50,6 @@ enum Message {
     Accept(Ballot, Slot, Value),
     Accepted(NodeId, Ballot, Slot),
     Decided(Ballot, Slot),
-}
-
-impl Message {
-    /// Whom it is for; none if for everyone.
-    fn to(&self) -> Option<NodeId> {
-        match self {
-            Self::Promise(_, Promise { ballot, .. }) | Self::Accepted(_, ballot, _) => {
-                ballot.node()
-            }
-            _ => None,
-        }
-    }
 }
 
 /// One node.
@@ -92,7 +86,7 @@ impl Node {
             rounds: 0,
             rounds_max: u64::from(number < 3),
             slots,
-            durable: Some(Learner::default()),
+            durable: (number < 3).then(Learner::default),
         }
     }
 
@@ -117,7 +111,6 @@ impl Node {
             }
             _ => {}
         }
-        forget_ballots(durable);
     }
 
     fn prepare(&mut self) -> Vec<Message> {
@@ -153,7 +146,7 @@ impl Node {
                 Vec::new()
             }
         };
-        forget_ballots(&mut self.learner);
+        self.apply();
         assert!(
             self.acceptor.promised() >= before,
             "I2: a promise went back"
@@ -234,6 +227,22 @@ impl Node {
             .collect()
     }
 
+    /// What a replica does when it applies: a slot that the acceptor's own records would not show to
+    /// be decided gets a record of its own.
+    fn apply(&mut self) {
+        for slot in (1..=self.learner.decided().0).map(Slot) {
+            let by = self.learner.take_ballot(slot);
+            let Some(durable) = &mut self.durable else {
+                continue;
+            };
+            if by.is_some() && by != self.acceptor.accepted_ballot(slot) {
+                let value = self.learner.value(slot).expect("it is decided");
+                durable.on_fetched(slot, std::slice::from_ref(value));
+            }
+            durable.take_ballot(slot);
+        }
+    }
+
     /// The ballot whose promises still count.
     fn preparing(&self) -> Option<Ballot> {
         match &self.proposer {
@@ -261,13 +270,6 @@ fn records_of(acceptor: &Acceptor) -> Vec<Record> {
     records
 }
 
-/// As a replica does when it applies a slot.
-fn forget_ballots(learner: &mut Learner) {
-    for slot in 1..=learner.decided().0 {
-        learner.take_ballot(Slot(slot));
-    }
-}
-
 /// How many different messages there may be.
 const MESSAGES_MAX: usize = 512;
 
@@ -278,6 +280,10 @@ struct Sent([u64; MESSAGES_MAX / 64]);
 impl Sent {
     fn insert(&mut self, number: usize) {
         self.0[number / 64] |= 1 << (number % 64);
+    }
+
+    fn contains(&self, number: usize) -> bool {
+        self.0[number / 64] >> (number % 64) & 1 == 1
     }
 
     fn remove_all(&mut self, others: &Self) {
@@ -308,6 +314,8 @@ enum Step {
     Prepare(usize),
     Crash(usize),
     Deliver(usize, usize),
+    /// Two promises come to the node for which they are a majority.
+    Elect(usize, usize, usize),
     /// A crash happened elsewhere.
     Forget(usize),
 }
@@ -359,6 +367,11 @@ impl Tables {
         let messages = match step {
             Step::Prepare(_) => node.prepare(),
             Step::Deliver(message, _) => node.on(&self.messages[message].clone()),
+            Step::Elect(first, second, _) => {
+                let messages = [first, second].map(|message| self.messages[message].clone());
+                assert_eq!(node.on(&messages[0]), [], "one promise is no majority");
+                node.on(&messages[1])
+            }
             Step::Crash(_) => {
                 node.crash();
                 Vec::new()
@@ -479,28 +492,56 @@ impl Model for World {
             .sum();
         for (at, &number) in state.nodes.iter().enumerate() {
             let node = &tables.nodes[number];
-            if node.rounds < node.rounds_max && ballots < self.ballots {
+            let mirrored = self.ballots == 2 && at == 1 && node.rounds > 0;
+            if node.rounds < node.rounds_max && ballots < self.ballots && !mirrored {
                 steps.push(Step::Prepare(at));
             }
-            if !state.crashed {
+            let idle = matches!(node.proposer, Proposer::Idle);
+            if !state.crashed && !idle && ballots < self.ballots {
                 steps.push(Step::Crash(at));
             }
         }
         for message in state.sent.iter() {
-            match tables.messages[message].to() {
-                Some(to) => steps.push(Step::Deliver(message, usize::from(to.number()) - 1)),
-                None => steps.extend((0..3).map(|at| Step::Deliver(message, at))),
+            match &tables.messages[message] {
+                Message::Accepted(..) => {}
+                Message::Promise(from, promise) => {
+                    let others = tables.promises[&promise.ballot];
+                    let to = promise.ballot.node().expect("it has a node");
+                    for other in state.sent.iter().filter(|&other| others.contains(other)) {
+                        if matches!(&tables.messages[other], Message::Promise(node, _) if node > from)
+                        {
+                            let at = usize::from(to.number()) - 1;
+                            steps.push(Step::Elect(message, other, at));
+                        }
+                    }
+                }
+                _ => steps.extend((0..3).map(|at| Step::Deliver(message, at))),
             }
         }
     }
 
     fn next_state(&self, last: &Cluster, step: Step) -> Option<Cluster> {
-        let (Step::Prepare(at) | Step::Crash(at) | Step::Deliver(_, at) | Step::Forget(at)) = step;
+        let (Step::Prepare(at)
+        | Step::Crash(at)
+        | Step::Deliver(_, at)
+        | Step::Elect(_, _, at)
+        | Step::Forget(at)) = step;
         let (node, messages) = self.take(last.nodes[at], step);
         let mut next = last.clone();
         next.nodes[at] = node;
-        for message in messages {
+        let mut fresh = messages;
+        while let Some(message) = fresh.pop() {
             next.sent.insert(message);
+            let voted_for = match &self.tables.read().messages[message] {
+                Message::Accepted(_, ballot, _) => ballot.node(),
+                _ => None,
+            };
+            if let Some(leader) = voted_for.map(|node| usize::from(node.number()) - 1) {
+                let step = Step::Deliver(message, leader);
+                let (node, decided) = self.take(next.nodes[leader], step);
+                next.nodes[leader] = node;
+                fresh.extend(decided);
+            }
         }
         if matches!(step, Step::Crash(_)) {
             next.crashed = true;

@@ -87,8 +87,6 @@ impl Operation {
             End::Refused(..) => Proof::Never,
             End::Reply(at, reply) => match reply {
                 Reply::Error(ErrorCode::Unknown, _) => Proof::Open,
-                // An INCR that finds no number has looked at the map.
-                Reply::Error(ErrorCode::NotANumber, _) => Proof::Done(*at, reply),
                 Reply::Error(
                     ErrorCode::BadRequest
                     | ErrorCode::TooLong
@@ -98,6 +96,7 @@ impl Operation {
                     | ErrorCode::NotDone,
                     _,
                 ) => Proof::Never,
+                // An INCR that finds no number has looked at the map, too.
                 _ => Proof::Done(*at, reply),
             },
         }

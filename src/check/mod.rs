@@ -105,7 +105,7 @@ pub fn check(history: &History, begins: Begins, states_max: u64) -> Report {
     }
     let violation = earliest.map(|(_, part, at)| {
         let shrunk = shrink::shrink(part, at, begins, states_max);
-        Counterexample::new(history, part, shrunk)
+        Counterexample::new(history, part, &shrunk)
     });
     Report {
         operations: parts.judged,

@@ -312,10 +312,10 @@ impl Search {
             match act {
                 // Seen of a key of which nothing is known, it tells something: not for free.
                 Act::Read(_) if state == State::Unknown => {}
-                Act::Read(_) | Act::NotANumber { .. } => {
-                    if act.apply(state, &mut self.values).is_some() {
-                        configuration.must.remove(slot);
-                    }
+                Act::Read(_) | Act::NotANumber { .. }
+                    if act.apply(state, &mut self.values).is_some() =>
+                {
+                    configuration.must.remove(slot);
                 }
                 Act::Put(value) if state == State::Value(value) => {
                     configuration.must.remove(slot);

@@ -1,5 +1,12 @@
 //! The judge is judged: named histories, a second judge, and histories that must be fine.
 
+#![allow(
+    clippy::format_push_string,
+    clippy::format_collect,
+    clippy::disallowed_methods,
+    reason = "histories are put together from lines; one test tells how long it took"
+)]
+
 mod big;
 mod named;
 mod random;

@@ -48,11 +48,11 @@ impl fmt::Display for Counterexample {
 }
 
 impl Counterexample {
-    pub(super) fn new(history: &History, part: &Part, shrunk: Shrunk) -> Self {
+    pub(super) fn new(history: &History, part: &Part, shrunk: &Shrunk) -> Self {
         let drawing = Drawing {
             history,
             part,
-            shrunk: &shrunk,
+            shrunk,
         };
         let operation = |&at: &usize| drawing.operation(&part.entries[at]).clone();
         Self {
@@ -281,10 +281,10 @@ impl<'a> Drawing<'a> {
         let name = self.operation(last).id;
         let kept = self.shrunk.kept.iter().map(|&at| &self.part.entries[at]);
         let before = kept.filter(|entry| entry.returned.is_some_and(|done| done < last.called));
-        let there = before
-            .filter(|entry| !matches!(entry.act, Act::Delete | Act::Read(None) | Act::Never))
-            .last();
-        match there {
+        let left_it =
+            |entry: &&Entry| !matches!(entry.act, Act::Delete | Act::Read(None) | Act::Never);
+        let mut before = before;
+        match before.rfind(left_it) {
             Some(entry) => format!(
                 "{name} found nothing, but {} was over before it began, and nobody is known to have \
                  deleted it in between.",

@@ -68,32 +68,33 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn text_of(report: &Report, states: u64) -> String {
-    let mut text = match &report.violation {
-        Some(found) => found.to_string(),
-        None if report.undecided.is_empty() => format!(
-            "linearizable: {} on {}, {} open\n",
+    let mut lines = match &report.violation {
+        Some(found) => vec![found.to_string().trim_end().to_owned()],
+        None if report.undecided.is_empty() => vec![format!(
+            "linearizable: {} on {}, {} open",
             many(report.operations as u64, "operation"),
             many(report.keys as u64, "key"),
             report.open
-        ),
-        None => String::new(),
+        )],
+        None => Vec::new(),
     };
     if let Some(first) = report.undecided.first() {
-        text += &format!(
-            "undecided within {states} configurations a key: {}, {} first; --states takes more\n",
-            many(report.undecided.len() as u64, "key"),
-            text::excerpt(first)
-        );
+        let undecided = many(report.undecided.len() as u64, "key");
+        let first = text::excerpt(first);
+        lines.push(format!(
+            "undecided within {states} configurations a key: {undecided}, {first} first; --states takes more"
+        ));
     }
     if report.refused > 0 {
         let refused = many(report.refused as u64, "refused operation");
-        text += &format!("{refused} among them, never to be seen\n");
+        lines.push(format!("{refused} among them, never to be seen"));
     }
     if report.local > 0 {
         let local = many(report.local as u64, "LOCAL read");
-        text += &format!("not judged: {local}\n");
+        lines.push(format!("not judged: {local}"));
     }
-    text
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 /// The flag of every command whose run can be recorded.

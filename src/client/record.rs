@@ -211,9 +211,9 @@ mod tests {
             }
         });
         recorder.finish().unwrap();
-        let recorded = format::read(&std::fs::read(&path).unwrap()).unwrap();
-        assert!(!recorded.cut);
-        let operations = recorded.history.operations();
+        let read = format::read(&std::fs::read(&path).unwrap()).unwrap();
+        assert!(!read.cut);
+        let operations = read.history.operations();
         assert_eq!(operations.len(), 2_000);
         let done = |end: &End| matches!(end, End::Reply(_, Reply::Ok));
         assert!(operations.iter().all(|operation| done(&operation.end)));
@@ -237,8 +237,8 @@ mod tests {
         lane.again();
         lane.end(&Err(unknown));
         drop(lane);
-        let recorded = format::read(&std::fs::read(&path).unwrap()).unwrap();
-        let end = &recorded.history.operations()[0].end;
+        let read = format::read(&std::fs::read(&path).unwrap()).unwrap();
+        let end = &read.history.operations()[0].end;
         assert!(matches!(end, End::Open(Some(_), _)), "{end:?}");
     }
 }

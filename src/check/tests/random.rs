@@ -23,7 +23,7 @@ impl SequentialSpec for Cell {
             Some(text) => text.parse::<i64>().ok(),
         };
         match (words[0], &self.0) {
-            ("GET", None) | ("CAS" | "DELETE", None) => "NOT_FOUND".into(),
+            ("GET" | "CAS" | "DELETE", None) => "NOT_FOUND".into(),
             ("GET", Some(value)) => format!("VALUE {value}"),
             ("PUT", _) => {
                 self.0 = Some(words[2].into());
