@@ -131,15 +131,22 @@ pid_file() { printf 'data/server-%d.pid' "$1"; }
 
 alive() { kill -0 "$1" 2>/dev/null; }
 
+# A Ctrl-C at the terminal goes to the whole foreground group: it must not reach the servers. Job
+# control does it where there is no setsid, but it takes the terminal for a moment.
+own_session=()
+if command -v setsid >/dev/null; then
+    own_session=(setsid)
+fi
+
 start_server() {
     local id=$1 peers='' n
     for n in "${SERVERS[@]}"; do
         peers+=${peers:+,}$n=$(peer_address "$n")
     done
-    # Job control gives the server a process group of its own, so that a Ctrl-C at the terminal,
-    # which goes to the whole foreground group, does not reach it.
-    set -m
-    "$quince" server --id "$id" --peers "$peers" --listen "$(client_address "$id")" \
+    if ((${#own_session[@]} == 0)); then
+        set -m
+    fi
+    ${own_session[@]+"${own_session[@]}"} "$quince" server --id "$id" --peers "$peers" --listen "$(client_address "$id")" \
         --data "data/$id" --preload fruits.csv ${failures[@]+"${failures[@]}"} \
         --log-file "logs/server-$id.log" </dev/null >>"logs/server-$id.out" 2>&1 \
         {messages}>&- &
@@ -260,7 +267,7 @@ clean_up() {
         if [[ -n ${pids[id]-} ]]; then
             if alive "${pids[id]}"; then
                 left+=("${pids[id]}")
-            elif wait "${pids[id]}" 2>/dev/null; [[ $? -ne 137 ]]; then
+            elif wait "${pids[id]}" 2>/dev/null; [[ $? -ne 137 && $stop_signal -eq 0 ]]; then
                 say "server $id ended by itself: see logs/server-$id.log"
             fi
         fi
@@ -294,6 +301,15 @@ refuse_running_servers() {
     done
 }
 
+# Whether anyone listens on a port of this machine in a way that keeps 127.0.0.1 from us.
+is_taken() {
+    if command -v ss >/dev/null; then
+        ss -Hltn "sport = :$1" | awk '{ print $4 }' | grep -Eq '^(127\.0\.0\.1|0\.0\.0\.0|\*|\[::\]):'
+    else
+        (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+    fi
+}
+
 # By what a port is taken, as far as this user may see it.
 taken_by() {
     local found=
@@ -304,14 +320,14 @@ taken_by() {
         found=$(lsof -nP -iTCP:"$1" -sTCP:LISTEN 2>/dev/null |
             awk 'NR == 2 { print $1 " (process " $2 ")" }')
     fi
-    printf '%s' "${found:-another program (of another user, perhaps)}"
+    printf '%s' "${found:-a program of another user}"
 }
 
 refuse_taken_ports() {
     local id taken
     for id in "${SERVERS[@]}"; do
         for taken in $((port + id)) $((port + 100 + id)); do
-            if (exec 3<>"/dev/tcp/127.0.0.1/$taken") 2>/dev/null; then
+            if is_taken "$taken"; then
                 fail "port $taken is taken by $(taken_by "$taken");" \
                     "choose others: QUINCE_PORT=$((port == 8000 ? 9000 : 8000)) ./run.sh $mode"
             fi
@@ -325,20 +341,21 @@ wait_for() {
     while :; do
         wait "$1"
         status=$?
-        stop_if_asked
         if [[ $restarts_due == yes ]]; then
             restart_killed
         fi
+        stop_if_asked
         if ((status <= 128)); then
             return
         fi
-        # A status above 128 may be that of a signal to this script.
+        # A status above 128 may be that of a signal to this script, and the process still be there.
         if ! alive "$1"; then
-            wait "$1" 2>/dev/null
+            wait "$1"
             again=$?
-            if ((again != 127)); then
+            if ((again != 127)); then # 127: its status was taken above.
                 status=$again
             fi
+            stop_if_asked
             return
         fi
     done

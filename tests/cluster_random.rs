@@ -25,7 +25,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 /// Even seeds are runs of three nodes, odd ones of five.
-const SEEDS: u64 = 800;
+const SEEDS: u64 = 1_500;
 
 /// How many things happen in a run before the faults end.
 const STEPS: u64 = 4_000;
@@ -38,6 +38,9 @@ const FRESH_TICKS_MAX: u64 = 20;
 
 /// How many clients there are, each with one request at a time.
 const CLIENTS: usize = 5;
+
+/// The key that the first leader of the empty log sets.
+const PRELOADED: &[u8] = b"preloaded";
 
 #[test]
 fn three_nodes_keep_the_invariants_and_go_on_after_faults() {
@@ -112,14 +115,16 @@ impl Counts {
             ("message overtaken", 1_000),
             ("link cut", 100),
             ("link cut one way", 100),
+            ("link that loses one kind", 100),
             ("node isolated", 100),
+            ("coup", 1_000),
             ("link healed", 100),
             ("crash", 100),
             ("node frozen", 100),
             ("record lost", 100),
             ("acceptor failed", 100),
             ("acceptor recovered", 100),
-            ("leader", 500),
+            ("leader", 1_500),
             ("write done", 5_000),
             ("write not done", 50),
             ("write unknown", 50),
@@ -141,6 +146,7 @@ struct Weather {
     doubling: u32,
     overtaking: u32,
     fault: u32,
+    coup: u32,
 }
 
 /// What a client's request was.
@@ -197,6 +203,8 @@ struct Run {
     counts: Counts,
     /// The nodes that do nothing for a while, and forget nothing.
     frozen: BTreeSet<NodeId>,
+    /// Links, and the messages that do not pass.
+    deaf: BTreeSet<(NodeId, NodeId, &'static str)>,
     trace: bool,
 }
 
@@ -210,12 +218,16 @@ impl Run {
             doubling: pick(&[0, 10, 100]),
             overtaking: pick(&[0, 50, 300]),
             fault: pick(&[0, 5, 10, 20, 50]),
+            coup: pick(&[0, 3, 6, 10]),
         };
         let settings = Settings {
             size,
             seed,
             deadline_ticks: u64::from(pick(&[30, 100, 1_000])),
-            preload: Vec::new(),
+            preload: vec![Command::Write(Write::Put {
+                key: PRELOADED.into(),
+                value: b"once"[..].into(),
+            })],
         };
         Self {
             rng,
@@ -226,6 +238,7 @@ impl Run {
             watch: Watch::new(size),
             counts: Counts::default(),
             frozen: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             trace,
         }
     }
@@ -240,9 +253,12 @@ impl Run {
 
     /// One thing happens.
     fn step(&mut self) {
-        let fault = self.weather.fault;
+        let Weather { fault, coup, .. } = self.weather;
         if self.chance(fault) {
             self.fault();
+        }
+        if self.chance(coup) {
+            self.coup();
         }
         match self.rng.random_range(0..100) {
             0..52 => self.message(),
@@ -274,7 +290,9 @@ impl Run {
         } = self.weather;
         // What a node tells itself passes no network.
         let network = from != to;
-        if network && self.chance(loss) {
+        let word = print::word(&self.cluster.waiting(from, to)[0]);
+        let deaf = self.deaf.contains(&(from, to, word));
+        if network && (deaf || self.chance(loss)) {
             self.counts.one("message lost");
             return self.cluster.lose(from, to, 0);
         }
@@ -310,12 +328,45 @@ impl Run {
 
     // --- Faults ---
 
+    /// The leader is cut off from some of the others, whatever it was about to tell them, and all
+    /// others reach each other: the best moment to lose what only a few have accepted.
+    fn coup(&mut self) {
+        let Some(leader) = self.cluster.leader() else {
+            return;
+        };
+        self.counts.one("coup");
+        for (from, to) in self.cluster.cuts() {
+            self.heal_link(from, to);
+        }
+        self.deaf.clear();
+        for other in self.cluster.running() {
+            if other == leader {
+                continue;
+            }
+            if self.chance(700) {
+                self.cluster.cut(leader, other);
+            }
+            if self.chance(500) {
+                self.cluster.cut(other, leader);
+            }
+            if self.chance(300) {
+                self.deaf.insert((other, leader, "heartbeat"));
+            }
+            self.cluster.round(other, [Input::LinkDown(leader)]);
+        }
+    }
+
     fn fault(&mut self) {
         let nodes = self.cluster.nodes();
         let id = self.one_of(&nodes).expect("there are nodes");
         let other = self.one_of(&nodes).expect("there are nodes");
         let running = self.cluster.running().contains(&id);
-        match self.rng.random_range(0..16) {
+        match self.rng.random_range(0..18) {
+            16 | 17 => {
+                self.counts.one("link that loses one kind");
+                let word = self.one_of(&print::WORDS).expect("there are words");
+                self.deaf.insert((id, other, word));
+            }
             12..14 if self.frozen.is_empty() => {
                 self.counts.one("node frozen");
                 self.frozen.insert(id);
@@ -348,6 +399,7 @@ impl Run {
                 }
             }
             9 => {
+                self.deaf.clear();
                 for (from, to) in self.cluster.cuts() {
                     self.heal_link(from, to);
                 }
@@ -388,6 +440,11 @@ impl Run {
         };
         if kept == 0 && self.cluster.unsynced(id) > 0 {
             self.counts.one("record lost");
+        }
+        if self.cluster.unsynced(id) == 0 {
+            // A round that is synced leaves nothing to forget.
+            let decided = self.cluster.status(id).decided;
+            self.watch.told.insert(id, decided);
         }
         for ticket in self.cluster.crash(id, kept) {
             let attempt = self.history.attempts[&ticket].clone();
@@ -572,6 +629,7 @@ impl Run {
     /// Everything runs and every link works: all must become equal and nobody may wait for ever.
     fn heal(&mut self) {
         self.frozen.clear();
+        self.deaf.clear();
         for id in self.cluster.nodes() {
             if !self.cluster.running().contains(&id) {
                 self.restart(id);
@@ -705,7 +763,7 @@ struct Watch {
     accepted: BTreeMap<Slot, BTreeMap<Ballot, (Value, Votes)>>,
     /// The highest slot in which each node accepted, synced.
     highest: BTreeMap<NodeId, Slot>,
-    /// What a node told to be decided in a promise.
+    /// What a node told to be decided in a promise, or knew when all its records were synced.
     told: BTreeMap<NodeId, Slot>,
     decided: Vec<Value>,
     /// Up to where each node's learner was looked at.
@@ -844,7 +902,7 @@ impl Watch {
         let decided = cluster.status(id).decided;
         assert!(
             decided >= told,
-            "{id} promised that all up to {told} can be fetched from it, and came back with {decided}"
+            "{id} knew all up to {told}, synced, and came back with {decided}"
         );
     }
 
@@ -913,12 +971,19 @@ impl Watch {
                     continue;
                 };
                 assert!(ids.insert(id), "I7: {id} applied twice");
+                if id.origin == 0 {
+                    continue;
+                }
                 if let Some(owner) = history.owner(&numbered.command) {
                     let before = applied.insert(owner, (id, outcome));
                     assert!(before.is_none(), "I7: {owner:?} applied twice: {before:?}");
                 }
             }
         }
+        assert!(
+            store.get(PRELOADED).is_some(),
+            "what was pre-loaded is there"
+        );
         check_attempts(history, &applied);
         check_sessions(history, &store);
     }
@@ -958,7 +1023,7 @@ fn check_attempts(history: &History, applied: &BTreeMap<Ticket, (CommandId, Outc
         let found = applied.get(ticket);
         match (&attempt.answer, found) {
             (Some(Answer::Done(told)), Some((_, outcome))) => {
-                assert_eq!(told, outcome, "{ticket:?}")
+                assert_eq!(told, outcome, "{ticket:?}");
             }
             (Some(Answer::Done(_)), None) => panic!("I6: {ticket:?} was acknowledged and is lost"),
             (Some(Answer::NotDone(why)), Some((id, _))) => {

@@ -222,10 +222,10 @@ fn serve(options: ServerOptions) -> Result<(), String> {
         let _ = stop_tx.try_send(());
     })
     .map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let has_log_file = options.log_file.is_some();
+    // Standard error gets the line anyway: a log that goes there need not tell it twice.
+    let logged = options.log_file.is_some();
     server::run(&options.into_server(preload), &stop).map_err(|error| {
-        if has_log_file {
-            // Whoever reads the file later has not seen standard error.
+        if logged {
             log::error!("{error}");
         }
         error.to_string()

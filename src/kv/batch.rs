@@ -187,13 +187,14 @@ fn parse_command(tokens: &mut Tokens<'_>) -> Result<Numbered, ParseError> {
 fn parse_id(tokens: &mut Tokens<'_>) -> Result<CommandId, ParseError> {
     const EXPECTED: &str = "a command id such as n2.5.77";
     let token = tokens.need(EXPECTED)?;
+    let counts = |number: &u64| (1..=CommandId::COUNT_MAX).contains(number);
     let parse = || {
         let mut numbers = token.strip_prefix(b"n")?.split(|&b| b == b'.');
         let mut next = || numbers.next().and_then(text::number);
         let id = CommandId {
             origin: u8::try_from(next()?).ok()?,
-            start: next().filter(|&start| start > 0)?,
-            number: next().filter(|&number| number > 0)?,
+            start: next().filter(counts)?,
+            number: next().filter(counts)?,
         };
         numbers.next().is_none().then_some(id)
     };
@@ -344,16 +345,20 @@ pub(super) mod any {
     }
 
     pub(crate) fn numbered() -> impl Strategy<Value = Numbered> {
-        (1..=u8::MAX, 1..=u64::MAX, 1..=u64::MAX, command()).prop_map(
-            |(origin, start, number, command)| Numbered {
+        (
+            1..=u8::MAX,
+            1..=CommandId::COUNT_MAX,
+            1..=CommandId::COUNT_MAX,
+            command(),
+        )
+            .prop_map(|(origin, start, number, command)| Numbered {
                 id: CommandId {
                     origin,
                     start,
                     number,
                 },
                 command,
-            },
-        )
+            })
     }
 }
 
@@ -427,6 +432,14 @@ mod tests {
             (
                 "n1.1.0 session",
                 r#"expected a command id such as n2.5.77, found "n1.1.0""#,
+            ),
+            (
+                "n1.1.18446744073709551615 session",
+                r#"expected a command id such as n2.5.77, found "n1.1.18446744073709551615""#,
+            ),
+            (
+                "n1.1152921504606846977.1 session",
+                r#"expected a command id such as n2.5.77, found "n1.1152921504606846977.1""#,
             ),
             (
                 "n1.1.1.1 session",

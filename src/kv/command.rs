@@ -93,6 +93,12 @@ pub struct CommandId {
     pub number: u64,
 }
 
+impl CommandId {
+    /// The last start and the last number whose text reads back. Nobody counts so far; it keeps the
+    /// arithmetic on numbers that a peer names from overflowing.
+    pub const COUNT_MAX: u64 = 1 << 60;
+}
+
 impl fmt::Display for CommandId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "n{}.{}.{}", self.origin, self.start, self.number)

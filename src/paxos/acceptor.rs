@@ -151,3 +151,121 @@ impl Acceptor {
         self.promised = ballot;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::types::NodeId;
+
+    fn ballot(round: u64, n: u8) -> Ballot {
+        Ballot::new(round, NodeId::new(n).unwrap())
+    }
+
+    fn value(text: &str) -> Value {
+        Value::new(text.as_bytes()).unwrap()
+    }
+
+    /// P4, P5: an accept promises, and an equal ballot is as good as a prepared one.
+    #[test]
+    fn an_accept_is_a_promise() {
+        let mut acceptor = Acceptor::default();
+        assert_eq!(
+            acceptor.on_accept(ballot(5, 3), Slot(1), &value("a")),
+            Ok(())
+        );
+        let refused = Err(Refusal::Promised(ballot(5, 3)));
+        assert_eq!(
+            acceptor.on_accept(ballot(4, 3), Slot(2), &value("b")),
+            refused
+        );
+        assert_eq!(
+            acceptor.on_accept(ballot(5, 3), Slot(2), &value("b")),
+            Ok(())
+        );
+        assert_eq!(
+            acceptor.on_accept(ballot(5, 3), Slot(2), &value("b")),
+            Ok(())
+        );
+        assert_eq!(acceptor.highest(), Slot(2));
+    }
+
+    /// P9: two values under one ballot are somebody's lie, not a reason to end the process.
+    #[test]
+    fn a_second_value_under_one_ballot_is_refused() {
+        let mut acceptor = Acceptor::default();
+        acceptor
+            .on_accept(ballot(5, 3), Slot(1), &value("a"))
+            .unwrap();
+        let second = acceptor.on_accept(ballot(5, 3), Slot(1), &value("b"));
+        assert_eq!(second, Err(Refusal::TwoValues));
+        assert_eq!(
+            acceptor.on_accept(ballot(6, 3), Slot(1), &value("b")),
+            Ok(())
+        );
+    }
+
+    /// P17: what is left out of a promise is said to be decided, never to be empty.
+    #[test]
+    fn slots_that_are_decided_here_are_left_out() {
+        let mut acceptor = Acceptor::default();
+        for slot in 1..=4 {
+            acceptor
+                .on_accept(ballot(1, 1), Slot(slot), &value("v"))
+                .unwrap();
+        }
+        let told = acceptor.on_prepare(ballot(2, 2), Slot(1), Slot(3)).unwrap();
+        assert_eq!(told.decided, Slot(3));
+        assert_eq!(
+            told.accepted.iter().map(|a| a.slot).collect::<Vec<_>>(),
+            [Slot(4)]
+        );
+    }
+
+    /// P13: the parts of a long promise tell every slot once, each part about as much as its bound.
+    #[test]
+    fn the_parts_of_a_promise_tell_everything_once() {
+        let mut acceptor = Acceptor::default();
+        let large = Value::new(vec![b'v'; PROMISE_BYTES_MAX / 2 + 1]).unwrap();
+        for slot in (1..=9).map(Slot) {
+            acceptor.on_accept(ballot(1, 1), slot, &large).unwrap();
+        }
+        let (mut from, mut told) = (Slot(2), Vec::new());
+        let mut parts = 0;
+        loop {
+            let part = acceptor.on_prepare(ballot(2, 2), from, Slot::ZERO).unwrap();
+            assert_eq!(part.from, from);
+            told.extend(part.accepted.iter().map(|accepted| accepted.slot.0));
+            parts += 1;
+            match part.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        assert_eq!((parts, told), (4, (2..=9).collect()));
+    }
+
+    /// 2.5, D8, D10: whatever was asked, the records that it left make the same acceptor.
+    #[test]
+    fn the_records_make_the_same_acceptor() {
+        let mut acceptor = Acceptor::default();
+        let mut records = Vec::new();
+        // A fixed walk through ballots and slots that refuses some of both kinds.
+        for step in 1..500_u64 {
+            let ballot = ballot(1 + step / 10 + step * 7 % 13, 1);
+            let (slot, value) = (Slot(step % 9 + 1), value("v"));
+            if step % 3 == 0 {
+                if acceptor.on_prepare(ballot, slot, Slot::ZERO).is_ok() {
+                    records.push(Record::Promise(ballot));
+                }
+            } else if acceptor.on_accept(ballot, slot, &value).is_ok() {
+                records.push(Record::Accept(ballot, slot, value));
+            }
+            assert_eq!(Acceptor::recover(&records), acceptor);
+        }
+        assert!(
+            records.len() > 50 && records.len() < 450,
+            "{}",
+            records.len()
+        );
+    }
+}

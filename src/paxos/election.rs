@@ -219,3 +219,170 @@ impl Election {
         viable.count() as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::types::Slot;
+
+    fn node(n: u8) -> NodeId {
+        NodeId::new(n).unwrap()
+    }
+
+    fn election(me: u8, size: u8, seed: u64) -> Election {
+        Election::new(node(me), Members::new((1..=size).map(node)).unwrap(), seed)
+    }
+
+    fn beat(stance: Stance) -> Heartbeat {
+        Heartbeat {
+            stance,
+            connected: true,
+            acceptor_up: true,
+            decided: Slot::ZERO,
+            applied: Slot::ZERO,
+            hash: 0,
+        }
+    }
+
+    /// Ticks until the node tries, while the others say what `beats` says at each heartbeat.
+    fn tries_at(
+        election: &mut Election,
+        beats: &[(u8, Stance)],
+        ticks: std::ops::Range<u64>,
+    ) -> Option<u64> {
+        for now in ticks {
+            if now % HEARTBEAT_TICKS == 0 {
+                for &(from, stance) in beats {
+                    election.on_heartbeat(node(from), beat(stance), now);
+                }
+            }
+            if election.should_try(now) {
+                return Some(now);
+            }
+        }
+        None
+    }
+
+    fn ballot(round: u64, n: u8) -> Ballot {
+        Ballot::new(round, node(n))
+    }
+
+    /// P31, D7: a node that hears no majority raises no ballot, however long.
+    #[test]
+    fn a_node_without_a_majority_never_tries() {
+        let mut alone = election(1, 3, 1);
+        assert_eq!(tries_at(&mut alone, &[], 0..5_000), None);
+        let mut minority = election(1, 5, 1);
+        let beats = [(2, Stance::Idle)];
+        assert_eq!(tries_at(&mut minority, &beats, 0..5_000), None);
+    }
+
+    #[test]
+    fn a_cluster_of_one_needs_nobody() {
+        assert_eq!(tries_at(&mut election(1, 1, 1), &[], 0..10), Some(0));
+    }
+
+    /// P27: of those that may try, the lowest number tries first, by more than the jitter.
+    #[test]
+    fn ranks_try_one_after_the_other() {
+        let idle: Vec<(u8, Stance)> = (1..=5).map(|n| (n, Stance::Idle)).collect();
+        for seed in 0..20 {
+            let mut before = 0;
+            for me in 1..=5 {
+                let others: Vec<_> = idle.iter().copied().filter(|&(n, _)| n != me).collect();
+                let at = tries_at(&mut election(me, 5, seed), &others, 0..200).unwrap();
+                assert!(me == 1 || at >= before + STAGGER_TICKS, "n{me} at {at}");
+                before = at;
+            }
+        }
+    }
+
+    /// P29: a node that hears no majority itself does not make the others wait.
+    #[test]
+    fn a_node_that_is_cut_off_has_no_rank() {
+        let mut second = election(2, 3, 1);
+        let cut_off = Heartbeat {
+            connected: false,
+            ..beat(Stance::Idle)
+        };
+        second.on_heartbeat(node(1), cut_off, 0);
+        assert!(!second.should_try(0));
+        assert!(second.should_try(SETTLE_TICKS));
+    }
+
+    /// P27, P29 (chained): a leader that is heard, or that a heard node hears, is let alone.
+    #[test]
+    fn nobody_tries_while_a_leader_lives() {
+        let leader = ballot(3, 1);
+        let mut hears_it = election(2, 3, 1);
+        let beats = [(1, Stance::Leading(leader)), (3, Stance::Idle)];
+        assert_eq!(tries_at(&mut hears_it, &beats, 0..1_000), None);
+        let mut chained = election(3, 3, 1);
+        let beats = [(2, Stance::Following(leader))];
+        assert_eq!(tries_at(&mut chained, &beats, 0..1_000), None);
+        let via = Leader {
+            ballot: leader,
+            via: node(2),
+        };
+        assert_eq!(chained.leader(999), Some(via));
+    }
+
+    /// A node that stopped leading is still followed by those that have not heard of it.
+    #[test]
+    fn being_followed_makes_no_leader_of_a_node_itself() {
+        let mut election = election(1, 3, 1);
+        let beats = [(2, Stance::Following(ballot(3, 1)))];
+        assert!(tries_at(&mut election, &beats, 0..100).is_some());
+    }
+
+    #[test]
+    fn a_leader_is_lost_after_silence_or_at_once_when_its_link_closes() {
+        let leads = beat(Stance::Leading(ballot(3, 1)));
+        let mut election = election(2, 3, 1);
+        election.on_heartbeat(node(1), leads, 7);
+        assert_eq!(
+            election.following(7 + SILENCE_TICKS - 1),
+            Some(ballot(3, 1))
+        );
+        assert_eq!(election.following(7 + SILENCE_TICKS), None);
+        election.on_heartbeat(node(1), leads, 60);
+        election.on_silence(node(1));
+        assert_eq!(election.leader(60), None);
+        assert!(!election.connected(60));
+    }
+
+    /// P27: while somebody tries, the others wait; but not for ever, if it comes to nothing.
+    #[test]
+    fn a_rival_has_its_time_and_no_more() {
+        let mut election = election(1, 3, 1);
+        let beats = [(2, Stance::Trying(ballot(3, 2))), (3, Stance::Idle)];
+        let at = tries_at(&mut election, &beats, 0..1_000).unwrap();
+        assert!((PATIENCE_TICKS..=PATIENCE_TICKS + 5).contains(&at), "{at}");
+    }
+
+    /// P27: the wait after a defeat is drawn, so that two that were defeated together part.
+    #[test]
+    fn a_defeated_node_waits_for_a_drawn_time() {
+        let idle = [(2, Stance::Idle), (3, Stance::Idle)];
+        let waits: Vec<u64> = (0..40)
+            .map(|seed| {
+                let mut election = election(1, 3, seed);
+                let tried = tries_at(&mut election, &idle, 0..100).unwrap();
+                election.on_defeat(tried);
+                tries_at(&mut election, &idle, tried..200).unwrap() - tried
+            })
+            .collect();
+        let longest = 1 + 2 * JITTER_TICKS;
+        assert!(waits.iter().all(|wait| (1..=longest).contains(wait)));
+        assert!((1..=longest).all(|wait| waits.contains(&wait)), "{waits:?}");
+    }
+
+    /// Of two that say that they lead, the later one is followed.
+    #[test]
+    fn the_highest_ballot_that_leads_is_followed() {
+        let mut election = election(3, 3, 1);
+        election.on_heartbeat(node(1), beat(Stance::Leading(ballot(1, 1))), 0);
+        election.on_heartbeat(node(2), beat(Stance::Leading(ballot(2, 2))), 0);
+        assert_eq!(election.following(0), Some(ballot(2, 2)));
+    }
+}

@@ -155,3 +155,105 @@ impl Learner {
         self.heard.remove(&self.decided());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::types::NodeId;
+
+    fn ballot(round: u64, n: u8) -> Ballot {
+        Ballot::new(round, NodeId::new(n).unwrap())
+    }
+
+    fn value(text: &str) -> Value {
+        Value::new(text.as_bytes()).unwrap()
+    }
+
+    /// P20: "all up to s1 is decided", said by the leader of another ballot, is about another value.
+    #[test]
+    fn a_word_decides_only_proposals_of_its_own_ballot() {
+        let mut learner = Learner::default();
+        learner.on_proposal(ballot(1, 1), Slot(1), &value("old"));
+        learner.on_decided(ballot(2, 2), Slot(1));
+        assert_eq!(learner.decided(), Slot::ZERO);
+        assert_eq!(learner.missing(), Some((Slot(1), Slot(1))));
+        learner.on_proposal(ballot(2, 2), Slot(1), &value("new"));
+        assert_eq!(learner.value(Slot(1)), Some(&value("new")));
+        assert_eq!(learner.take_ballot(Slot(1)), Some(ballot(2, 2)));
+    }
+
+    /// P20: a proposal of a lower ballot that comes late does not take the place of a higher one.
+    #[test]
+    fn a_late_proposal_of_a_lower_ballot_is_forgotten() {
+        let mut learner = Learner::default();
+        learner.on_proposal(ballot(2, 2), Slot(1), &value("new"));
+        learner.on_proposal(ballot(1, 1), Slot(1), &value("old"));
+        learner.on_decided(ballot(1, 1), Slot(1));
+        assert_eq!(learner.decided(), Slot::ZERO);
+        learner.on_decided(ballot(2, 2), Slot(1));
+        assert_eq!(learner.value(Slot(1)), Some(&value("new")));
+    }
+
+    /// P19: what is decided above a hole waits for the hole.
+    #[test]
+    fn no_slot_is_skipped() {
+        let mut learner = Learner::default();
+        for slot in [1, 3] {
+            learner.on_proposal(ballot(1, 1), Slot(slot), &value("v"));
+        }
+        assert!(learner.on_decided(ballot(1, 1), Slot(3)));
+        assert_eq!(learner.decided(), Slot(1));
+        assert_eq!(learner.missing(), Some((Slot(2), Slot(3))));
+        assert_eq!(learner.on_fetched(Slot(3), &[value("v")]), []);
+        learner.on_fetched(Slot(1), &[value("x"), value("fetched")]);
+        assert_eq!(learner.decided(), Slot(3));
+        assert_eq!(learner.value(Slot(1)), Some(&value("v")));
+        assert_eq!(learner.value(Slot(2)), Some(&value("fetched")));
+        assert_eq!(learner.missing(), None);
+        assert_eq!(
+            [1, 2, 3].map(|s| learner.take_ballot(Slot(s)).is_some()),
+            [true, false, true]
+        );
+    }
+
+    #[test]
+    fn a_word_that_says_nothing_new_is_no_news() {
+        let mut learner = Learner::default();
+        assert!(learner.on_decided(ballot(1, 1), Slot(3)));
+        assert!(!learner.on_decided(ballot(1, 1), Slot(3)));
+        assert!(!learner.on_decided(ballot(1, 1), Slot(2)));
+        assert!(learner.on_decided(ballot(2, 2), Slot(2)));
+        assert_eq!(learner.known(), Slot(3));
+    }
+
+    /// What is beyond the bounds is fetched instead, and memory stays small.
+    #[test]
+    fn what_is_heard_and_said_is_bounded() {
+        let mut learner = Learner::default();
+        for slot in 1..=HEARD_MAX as u64 + 10 {
+            learner.on_proposal(ballot(1, 1), Slot(slot + 1), &value("v"));
+        }
+        assert_eq!(learner.heard.len(), HEARD_MAX);
+        for round in 1..=WORDS_MAX as u64 + 10 {
+            learner.on_decided(ballot(round, 1), Slot(1));
+        }
+        assert_eq!(learner.words.len(), WORDS_MAX);
+        assert!(!learner.words.contains_key(&ballot(10, 1)));
+    }
+
+    /// 2.5: the records make the same learner, in whatever order proposal and word came.
+    #[test]
+    fn the_records_make_the_same_learner() {
+        let accept = |slot| Record::Accept(ballot(1, 1), Slot(slot), value("v"));
+        let word = Record::Decided(ballot(1, 1), Slot(3));
+        let learn = Record::Learn(Slot(2), value("v"));
+        for records in [
+            [accept(1), accept(3), word.clone(), learn.clone()],
+            [word.clone(), accept(1), learn.clone(), accept(3)],
+            [word, accept(3), accept(1), learn],
+        ] {
+            let learner = Learner::recover(&records);
+            assert_eq!(learner.decided(), Slot(3), "{records:?}");
+        }
+    }
+}

@@ -327,3 +327,168 @@ impl Leading {
         overdue
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::message::Accepted;
+
+    fn node(n: u8) -> NodeId {
+        NodeId::new(n).unwrap()
+    }
+
+    fn members(size: u8) -> Members {
+        Members::new((1..=size).map(node)).unwrap()
+    }
+
+    fn value(text: &str) -> Value {
+        Value::new(text.as_bytes()).unwrap()
+    }
+
+    fn b(round: u64) -> Ballot {
+        Ballot::new(round, node(3))
+    }
+
+    fn promise(from: u64, decided: u64, next: Option<u64>, accepted: &[(u64, u64)]) -> Promise {
+        Promise {
+            ballot: b(9),
+            from: Slot(from),
+            decided: Slot(decided),
+            next: next.map(Slot),
+            accepted: accepted
+                .iter()
+                .map(|&(slot, round)| Accepted {
+                    slot: Slot(slot),
+                    ballot: b(round),
+                    value: value(&format!("s{slot} of {round}")),
+                })
+                .collect(),
+        }
+    }
+
+    fn preparing(from: u64) -> Proposer {
+        let mut proposer = Proposer::default();
+        proposer.prepare(b(9), Slot(from));
+        proposer
+    }
+
+    fn leading(size: u8, values: &[&str]) -> Leading {
+        let mut proposer = preparing(1);
+        for n in 1..=size {
+            proposer.on_promise(node(n), promise(1, 0, None, &[]), &members(size), 0);
+        }
+        let Proposer::Leading(mut leading) = proposer else {
+            panic!("all promised");
+        };
+        for text in values {
+            leading.propose(value(text), 0);
+        }
+        leading
+    }
+
+    /// P7: a node counts once it has told everything; a part that comes again, or out of order, is
+    /// nothing.
+    #[test]
+    fn a_node_counts_when_its_last_part_is_there() {
+        let mut proposer = preparing(1);
+        let all = members(3);
+        let mut on = |n, promise| proposer.on_promise(node(n), promise, &all, 0);
+        assert_eq!(on(1, promise(5, 0, None, &[])), Promised::Stale);
+        assert_eq!(
+            on(1, promise(1, 0, Some(5), &[(1, 1)])),
+            Promised::More(Slot(5))
+        );
+        assert_eq!(on(1, promise(1, 0, Some(5), &[(1, 1)])), Promised::Stale);
+        assert_eq!(on(2, promise(1, 0, None, &[(2, 2)])), Promised::Counted);
+        let Promised::Elected(elected) = on(1, promise(5, 0, None, &[(5, 1)])) else {
+            panic!("n1 has told all");
+        };
+        let texts: Vec<String> = elected
+            .proposals
+            .iter()
+            .map(|p| p.value.to_string())
+            .collect();
+        assert_eq!(texts, ["s1 of 1", "s2 of 2", "noop", "noop", "s5 of 1"]);
+    }
+
+    #[test]
+    fn who_told_a_part_is_asked_for_the_next() {
+        let mut proposer = preparing(1);
+        proposer.on_promise(node(1), promise(1, 0, Some(5), &[]), &members(3), 0);
+        let expected = [(node(1), Slot(5)), (node(2), Slot(1)), (node(3), Slot(1))];
+        assert_eq!(proposer.unpromised(&members(3)), expected);
+    }
+
+    /// What a node of the majority knows to be decided is fetched from it, not proposed again.
+    #[test]
+    fn what_is_decided_is_not_proposed_again() {
+        let mut proposer = preparing(3);
+        proposer.on_promise(
+            node(1),
+            promise(3, 2, None, &[(3, 1), (6, 1)]),
+            &members(3),
+            0,
+        );
+        let told = proposer.on_promise(node(2), promise(3, 4, None, &[]), &members(3), 0);
+        let Promised::Elected(elected) = told else {
+            panic!("two of three");
+        };
+        assert_eq!(
+            (elected.decided, elected.decided_by),
+            (Slot(4), Some(node(2)))
+        );
+        let slots: Vec<Slot> = elected.proposals.iter().map(|p| p.slot).collect();
+        assert_eq!(slots, [Slot(5), Slot(6)]);
+    }
+
+    /// P7: votes are of this ballot, of different nodes, and for slots that are open.
+    #[test]
+    fn only_votes_of_a_majority_for_this_ballot_decide() {
+        let all = members(5);
+        let mut leading = leading(5, &["a", "b"]);
+        let mut on = |n, ballot, slot| leading.on_accepted(node(n), ballot, Slot(slot), &all);
+        for n in [1, 1, 2, 2, 1] {
+            assert_eq!(on(n, b(9), 1), None);
+        }
+        for n in [3, 4, 5] {
+            assert_eq!(on(n, b(8), 1), None);
+            assert_eq!(on(n, b(9), 3), None);
+        }
+        assert_eq!(on(5, b(9), 1), Some(Slot(1)));
+        assert_eq!(on(4, b(9), 1), None);
+        assert_eq!((leading.decided(), leading.open_slots()), (Slot(1), 1));
+    }
+
+    /// A lost proposal is sent again, to those only who are silent, and not all the time.
+    #[test]
+    fn what_is_overdue_goes_to_the_silent() {
+        let all = members(3);
+        let mut leading = leading(3, &["a", "b"]);
+        leading.on_accepted(node(2), b(9), Slot(1), &all);
+        for n in [1, 2] {
+            leading.on_accepted(node(n), b(9), Slot(2), &all);
+        }
+        assert_eq!(leading.overdue(0, 3, 1_000, &all), []);
+        let overdue = leading.overdue(1, 3, 1_000, &all);
+        // s2 has its majority, and waits for s1 alone.
+        assert_eq!(overdue.len(), 1);
+        assert_eq!(overdue[0].0.slot, Slot(1));
+        assert_eq!(overdue[0].1, [node(1), node(3)]);
+        assert_eq!(leading.overdue(3, 5, 1_000, &all), []);
+    }
+
+    #[test]
+    fn one_re_send_has_a_bound_and_makes_progress() {
+        let all = members(3);
+        let mut leading = leading(3, &["aaaa", "bbbb", "cccc"]);
+        let slots = |overdue: Vec<(Proposal, Vec<NodeId>)>| -> Vec<u64> {
+            overdue
+                .iter()
+                .map(|(proposal, _)| proposal.slot.0)
+                .collect()
+        };
+        assert_eq!(slots(leading.overdue(1, 3, 5, &all)), [1, 2]);
+        assert_eq!(slots(leading.overdue(1, 3, 5, &all)), [3]);
+        assert_eq!(slots(leading.overdue(4, 6, 1, &all)), [1]);
+    }
+}

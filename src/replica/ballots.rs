@@ -3,7 +3,7 @@
 //! The decisions stand in [`crate::paxos`]; here they meet the records, votes and notices that they
 //! cause. A vote never leaves without its record before it in the same outbox.
 
-use log::{info, warn};
+use log::{debug, info};
 
 use crate::kv::batch::{push_separator, write_command};
 use crate::kv::command::{Command, CommandId};
@@ -22,7 +22,11 @@ const OPEN_SLOTS_MAX: usize = 32;
 /// After so many ticks, what was not answered is sent again: `Prepare` and `Accept`.
 pub(super) const RESEND_TICKS: u64 = 3;
 
-/// By how many slots a proposal may lie ahead of what is known to be decided; for the same reason.
+/// By how many slots a proposal, or what a promise says to be decided, may lie ahead of what is
+/// decided here. A slot accepted far out must be repaired up to by every later leader, and a peer's
+/// word about how far all is decided is no proof; so a forged line could end all elections (P9).
+/// The price: a server that was away for more slots than this fetches most of them before its
+/// acceptor votes again, and before it leads.
 const SLOT_JUMP_MAX: u64 = 1_000_000;
 
 impl Replica {
@@ -44,11 +48,16 @@ impl Replica {
         };
         self.prepare_due = self.now + RESEND_TICKS;
         for (node, from) in self.proposer.unpromised(&self.members) {
-            if node == self.me {
-                self.on_prepare(node, ballot, from, out);
-            } else {
-                out.vote(To::One(node), Vote::Prepare { ballot, from });
-            }
+            self.prepare_at(node, ballot, from, out);
+        }
+    }
+
+    /// Asks one node.
+    fn prepare_at(&mut self, node: NodeId, ballot: Ballot, from: Slot, out: &mut Outbox) {
+        if node == self.me {
+            self.on_prepare(node, ballot, from, out);
+        } else {
+            out.vote(To::One(node), Vote::Prepare { ballot, from });
         }
     }
 
@@ -76,22 +85,30 @@ impl Replica {
     }
 
     pub(super) fn on_promise(&mut self, from: NodeId, promise: Promise, out: &mut Outbox) {
-        let known = self.learner.known().max(promise.decided);
-        if let Some(told) = promise.accepted.last()
-            && told.slot.0 > known.0 + 2 * SLOT_JUMP_MAX
+        let decided = self.learner.decided();
+        if promise.decided.0 > decided.0 + SLOT_JUMP_MAX {
+            let far = promise.decided;
+            debug!("not counting a promise of {from}: {far} is too far ahead of {decided}");
+            return;
+        }
+        let known = decided.max(promise.decided);
+        // A new leader fills all slots up to the highest that is told: a forged one would fill memory.
+        if let Some(highest) = promise.accepted.iter().map(|told| told.slot).max()
+            && highest.0 > known.0 + 2 * SLOT_JUMP_MAX
         {
             out.alarms.push(format!(
-                "{from} promised with {}, far ahead of {known}",
-                told.slot
+                "{from} promised with {highest}, far ahead of {known}"
             ));
             return;
         }
+        let ballot = promise.ballot;
         match self
             .proposer
             .on_promise(from, promise, &self.members, self.now)
         {
             Promised::Stale | Promised::Counted => {}
-            Promised::More(_) => self.prepare(out),
+            // The others have their own part to tell and were asked for it.
+            Promised::More(next) => self.prepare_at(from, ballot, next, out),
             Promised::Elected(elected) => self.on_elected(elected, out),
         }
     }
@@ -150,11 +167,12 @@ impl Replica {
 
     /// Makes batches of all that waits and proposes them.
     pub(super) fn propose_waiting(&mut self, out: &mut Outbox) {
-        while self
-            .proposer
-            .leading()
-            .is_some_and(|leading| leading.open_slots() < OPEN_SLOTS_MAX)
-        {
+        // The pre-loaded commands come first: if s2 outlived s1, the next leader would find a log
+        // that is not empty, close s1 with a no-op, and they would be lost.
+        let first = !self.preload.is_empty();
+        while self.proposer.leading().is_some_and(|leading| {
+            leading.open_slots() < OPEN_SLOTS_MAX && !(first && leading.decided() == Slot::ZERO)
+        }) {
             let Some(batch) = self.intake.take_batch() else {
                 return;
             };
@@ -193,9 +211,9 @@ impl Replica {
         value: &Value,
         out: &mut Outbox,
     ) {
-        let known = self.learner.known().max(self.learner.decided());
-        if slot.0 > known.0 + SLOT_JUMP_MAX {
-            warn!("ignoring a proposal of {from} for {slot}: too far ahead of {known}");
+        let decided = self.learner.decided();
+        if slot.0 > decided.0 + SLOT_JUMP_MAX {
+            debug!("ignoring a proposal of {from} for {slot}: too far ahead of {decided}");
             return;
         }
         self.learner.on_proposal(ballot, slot, value);

@@ -131,3 +131,140 @@ fn tail(commands: &[Numbered], wanted: u64) -> Vec<u8> {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing of any origin was applied.
+    fn nothing(_: u8) -> Counter {
+        Counter::default()
+    }
+
+    fn next(start: u64, next: u64) -> impl Fn(u8) -> Counter {
+        move |_| Counter { start, next }
+    }
+
+    fn batch(intake: &mut Intake) -> String {
+        intake
+            .take_batch()
+            .map_or(String::new(), |value| value.to_string())
+    }
+
+    #[test]
+    fn a_batch_is_all_that_waits_in_order() {
+        let mut intake = Intake::default();
+        for text in ["n2.1.1 put a v", "n3.1.1 delete b", "n2.1.2 session"] {
+            intake.on_propose(text.as_bytes(), nothing).unwrap();
+        }
+        assert_eq!(
+            batch(&mut intake),
+            "n2.1.1 put a v ; n3.1.1 delete b ; n2.1.2 session"
+        );
+        assert_eq!(intake.take_batch(), None);
+    }
+
+    /// P50: what was taken or applied before is left out, and the rest of its message is taken.
+    #[test]
+    fn repeats_are_left_out() {
+        let mut intake = Intake::default();
+        intake
+            .on_propose(b"n2.1.1 session ; n2.1.2 session", nothing)
+            .unwrap();
+        intake.on_propose(b"n2.1.1 session", nothing).unwrap();
+        intake
+            .on_propose(b"n2.1.2 session ; n2.1.3 session", nothing)
+            .unwrap();
+        assert_eq!(
+            batch(&mut intake),
+            "n2.1.1 session ; n2.1.2 session ; n2.1.3 session"
+        );
+        let mut fresh = Intake::default();
+        fresh
+            .on_propose(b"n2.1.1 session ; n2.1.2 session", next(1, 2))
+            .unwrap();
+        assert_eq!(batch(&mut fresh), "n2.1.2 session");
+    }
+
+    /// Order: what comes after a gap waits for it; its origin sends both again.
+    #[test]
+    fn nothing_is_taken_over_a_gap() {
+        let mut intake = Intake::default();
+        intake.on_propose(b"n2.1.1 session", nothing).unwrap();
+        intake.on_propose(b"n2.1.3 session", nothing).unwrap();
+        assert_eq!(batch(&mut intake), "n2.1.1 session");
+        intake
+            .on_propose(b"n2.1.2 session ; n2.1.3 session", nothing)
+            .unwrap();
+        assert_eq!(batch(&mut intake), "n2.1.2 session ; n2.1.3 session");
+    }
+
+    /// A new leader does not know what its predecessors have proposed, so it begins anywhere; the
+    /// state machine says what was missing.
+    #[test]
+    fn a_skipped_command_is_taken_again() {
+        let mut intake = Intake::default();
+        intake.on_propose(b"n2.1.7 session", nothing).unwrap();
+        assert_eq!(batch(&mut intake), "n2.1.7 session");
+        intake.on_skipped(2, 1, 6);
+        intake
+            .on_propose(
+                b"n2.1.5 session ; n2.1.6 session ; n2.1.7 session",
+                next(1, 6),
+            )
+            .unwrap();
+        assert_eq!(batch(&mut intake), "n2.1.6 session ; n2.1.7 session");
+    }
+
+    /// A restarted origin counts afresh, and its older life is void.
+    #[test]
+    fn a_newer_start_counts_afresh_and_an_older_one_is_void() {
+        let mut intake = Intake::default();
+        intake.on_propose(b"n2.1.9 session", next(1, 9)).unwrap();
+        intake.on_propose(b"n2.2.1 session", next(1, 9)).unwrap();
+        intake.on_propose(b"n2.1.10 session", next(1, 9)).unwrap();
+        assert_eq!(batch(&mut intake), "n2.1.9 session ; n2.2.1 session");
+        let mut other = Intake::default();
+        other.on_propose(b"n2.1.1 session", next(3, 1)).unwrap();
+        assert_eq!(other.take_batch(), None);
+    }
+
+    #[test]
+    fn what_no_origin_sends_is_refused_whole() {
+        let mut intake = Intake::default();
+        for bad in [
+            "n2.1.1 session ; n2.1.3 session",
+            "n2.1.1 session ; n3.1.2 session",
+            "n2.1.1 session ; n2.2.2 session",
+            "n2.1.1 session ; n2.1.2 get k",
+            "noop",
+        ] {
+            assert!(intake.on_propose(bad.as_bytes(), nothing).is_err(), "{bad}");
+        }
+        assert_eq!(intake.on_propose(b"", nothing), Ok(()));
+        assert_eq!(intake.take_batch(), None);
+    }
+
+    #[test]
+    fn batches_and_what_waits_have_bounds() {
+        let mut intake = Intake::default();
+        let large = "v".repeat(BATCH_BYTES_MAX / 2);
+        for number in 1..=3 {
+            let text = format!("n2.1.{number} put k {large}");
+            intake.on_propose(text.as_bytes(), nothing).unwrap();
+        }
+        let sizes: Vec<usize> = (0..3)
+            .map(|_| batch(&mut intake).matches("put").count())
+            .collect();
+        assert_eq!(sizes, [1, 1, 1]);
+        let mebibyte = "v".repeat(1 << 20);
+        for number in 4..=70 {
+            let text = format!("n2.1.{number} put k {mebibyte}");
+            intake.on_propose(text.as_bytes(), nothing).unwrap();
+        }
+        assert!(intake.waiting_bytes <= WAITING_BYTES_MAX);
+        assert!(intake.waiting.len() >= 60);
+        while intake.take_batch().is_some() {}
+        assert_eq!(intake.waiting_bytes, 0);
+    }
+}

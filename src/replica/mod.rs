@@ -53,6 +53,9 @@ pub const TICK: Duration = Duration::from_millis(10);
 /// never so far apart; a forged round at the top of the range would end all elections (P9).
 const ROUND_JUMP_MAX: u64 = 1_000_000;
 
+/// How much of a message that is ignored the log shows.
+const SHOWN_CHARS_MAX: usize = 300;
+
 /// How many bytes the pre-loaded commands have at most: they share one slot.
 pub const PRELOAD_BYTES_MAX: usize = 22 << 20;
 
@@ -317,7 +320,11 @@ impl Replica {
             || !message.may_come_from(from)
             || round > self.round_seen + ROUND_JUMP_MAX
         {
-            warn!("ignoring a message of {from} that no server sends: {message:?}");
+            // A value may be megabytes long, and whoever sends this may send more.
+            let text = format!("{message:?}");
+            let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+            let more = if shown.len() < text.len() { "..." } else { "" };
+            warn!("ignoring a message of {from} that no server sends: {shown}{more}");
             return;
         }
         self.round_seen = self.round_seen.max(round);
@@ -357,7 +364,7 @@ impl Replica {
                 from: first,
                 values,
             } => self.on_fetched(from, first, &values, out),
-            Notice::Finish { upto } => self.on_finish(upto, out),
+            Notice::Finish { upto } => self.on_finish(from, upto, out),
             Notice::Probe(probe) => self.on_probe(from, probe, out),
             Notice::Propose { relayed, value } => self.on_propose(from, relayed, value, out),
         }

@@ -188,14 +188,20 @@ impl Origin {
             self.queued_bytes -= queued.bytes;
             self.number(&queued);
         }
+        let mut messages = Vec::new();
         if !self.handed.is_empty() && now >= self.resend_due {
-            if self.sent >= self.first {
-                self.sent = self.first - 1;
-            }
             self.resend_wait = (self.resend_wait * 2).min(RESEND_TICKS_MAX);
             self.resend_due = now + self.resend_wait;
+            if self.sent >= self.first {
+                // The leader holds all that it was sent, most likely, and waits for a majority. If it
+                // does not, the beginning is what it needs first; the rest follows as that applies.
+                let (message, end) = self.message(0);
+                messages.push(message);
+                self.sent = self.sent.max(self.first + end as u64 - 1);
+            }
         }
-        self.unsent()
+        messages.extend(self.unsent());
+        messages
     }
 
     /// Tells clients whose deadline has come. Deadlines are in the order of arrival.
@@ -246,23 +252,35 @@ impl Origin {
         });
     }
 
+    /// What was not sent to the leader of now.
     fn unsent(&mut self) -> Vec<Value> {
         let mut messages = Vec::new();
+        let mut at = index(self.sent + 1 - self.first);
+        while at < self.handed.len() {
+            let (message, end) = self.message(at);
+            messages.push(message);
+            at = end;
+        }
+        self.sent = self.first + self.handed.len() as u64 - 1;
+        messages
+    }
+
+    /// The commands from place `begin` on that fit into one message, and the place behind them.
+    fn message(&self, begin: usize) -> (Value, usize) {
         let mut text = Vec::new();
-        let begin = index(self.sent + 1 - self.first);
+        let mut end = begin;
         for handed in self.handed.range(begin..) {
             if !text.is_empty() {
                 if text.len() + handed.text.len() > PROPOSE_BYTES_MAX {
-                    messages.push(std::mem::take(&mut text));
-                } else {
-                    push_separator(&mut text);
+                    break;
                 }
+                push_separator(&mut text);
             }
             text.extend_from_slice(&handed.text);
+            end += 1;
         }
-        messages.push(text);
-        self.sent = self.first + self.handed.len() as u64 - 1;
-        messages.into_iter().filter_map(Value::new).collect()
+        let message = Value::new(text).expect("the text of commands is not empty and has no LF");
+        (message, end)
     }
 
     fn pop(&mut self) -> Option<Handed> {
@@ -289,5 +307,213 @@ fn command_bytes(command: &Command) -> usize {
         Put { key, value } => key.len() + value.len(),
         Delete { key } | Incr { key, .. } => key.len(),
         Cas { key, expected, new } => key.len() + expected.len() + new.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::command::Write;
+
+    const FAR: u64 = 1_000_000;
+
+    fn origin() -> Origin {
+        Origin::new(NodeId::new(2).unwrap(), 5)
+    }
+
+    fn put(key: &str) -> Command {
+        Command::Write(Write::Put {
+            key: key.as_bytes().into(),
+            value: b"v"[..].into(),
+        })
+    }
+
+    /// Takes one command a key; their tickets count from 1.
+    fn take(origin: &mut Origin, keys: &[&str], deadline: u64) -> Outbox {
+        let mut out = Outbox::default();
+        for (key, ticket) in keys.iter().zip(1..) {
+            origin.on_write(Ticket(ticket), put(key), deadline, &mut out);
+        }
+        out
+    }
+
+    fn texts(values: &[Value]) -> Vec<String> {
+        values.iter().map(ToString::to_string).collect()
+    }
+
+    fn applied(origin: &mut Origin, number: u64, now: u64) -> Vec<(Ticket, Answer)> {
+        let mut out = Outbox::default();
+        origin.on_applied(number, Outcome::Ok, now, &mut out);
+        out.answers
+    }
+
+    fn expired(origin: &mut Origin, now: u64) -> Vec<(Ticket, Answer)> {
+        let mut out = Outbox::default();
+        origin.expire(now, &mut out);
+        out.answers
+    }
+
+    #[test]
+    fn commands_are_numbered_in_order_and_sent_once() {
+        let mut origin = origin();
+        take(&mut origin, &["a", "b"], FAR);
+        let sent = origin.hand_on(0);
+        assert_eq!(texts(&sent), ["n2.5.1 put a v ; n2.5.2 put b v"]);
+        assert_eq!(origin.hand_on(0), []);
+        take(&mut origin, &["c"], FAR);
+        assert_eq!(texts(&origin.hand_on(1)), ["n2.5.3 put c v"]);
+    }
+
+    /// D12, P50: a re-send has the same number, and comes less and less often.
+    #[test]
+    fn what_is_not_applied_is_sent_again_under_its_number() {
+        let mut origin = origin();
+        take(&mut origin, &["a"], FAR);
+        let mut sent = Vec::new();
+        for now in 0..200 {
+            for text in texts(&origin.hand_on(now)) {
+                assert_eq!(text, "n2.5.1 put a v");
+                sent.push(now);
+            }
+        }
+        let waits: Vec<u64> = sent.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(waits[..5], [5, 10, 20, 40, 40]);
+        assert_eq!(
+            applied(&mut origin, 1, 200),
+            [(Ticket(1), Answer::Done(Outcome::Ok))]
+        );
+        assert!((200..400).all(|now| origin.hand_on(now).is_empty()));
+    }
+
+    /// P18, P50: a new leader gets all that is not applied, and nothing that is.
+    #[test]
+    fn a_new_leader_gets_everything_that_is_open() {
+        let mut origin = origin();
+        take(&mut origin, &["a", "b", "c"], FAR);
+        origin.hand_on(0);
+        applied(&mut origin, 1, 1);
+        origin.on_new_leader(1);
+        assert_eq!(
+            texts(&origin.hand_on(1)),
+            ["n2.5.2 put b v ; n2.5.3 put c v"]
+        );
+    }
+
+    /// Commands keep their order: a gap in the log is sent again from its first number, once a while.
+    #[test]
+    fn a_skipped_command_brings_the_missing_ones_again() {
+        let mut origin = origin();
+        take(&mut origin, &["a", "b", "c"], FAR);
+        origin.hand_on(0);
+        applied(&mut origin, 1, 0);
+        origin.on_skipped(2, 1);
+        assert_eq!(
+            texts(&origin.hand_on(1)),
+            ["n2.5.2 put b v ; n2.5.3 put c v"]
+        );
+        origin.on_skipped(2, 1);
+        assert_eq!(origin.hand_on(1), []);
+        origin.on_skipped(2, 1 + SKIP_TICKS);
+        assert_eq!(origin.hand_on(1 + SKIP_TICKS).len(), 1);
+    }
+
+    /// P46: before it was handed on, a command is surely not done at its deadline; after, unknown.
+    #[test]
+    fn the_deadline_is_not_done_while_queued_and_unknown_after() {
+        let mut origin = origin();
+        take(&mut origin, &["a"], 10);
+        assert_eq!(expired(&mut origin, 9), []);
+        assert_eq!(
+            expired(&mut origin, 10),
+            [(Ticket(1), Answer::NotDone(NO_MAJORITY))]
+        );
+        assert_eq!(origin.hand_on(10), []);
+        take(&mut origin, &["b"], 20);
+        origin.hand_on(11);
+        assert_eq!(
+            expired(&mut origin, 20),
+            [(Ticket(1), Answer::Unknown(STILL_OPEN))]
+        );
+        assert_eq!(expired(&mut origin, 21), []);
+        assert!(origin.is_idle());
+    }
+
+    /// P46: a command whose client was told UNKNOWN keeps its number and may still apply; nobody is
+    /// answered twice.
+    #[test]
+    fn a_command_outlives_its_client() {
+        let mut origin = origin();
+        take(&mut origin, &["a"], 10);
+        origin.hand_on(0);
+        expired(&mut origin, 10);
+        take(&mut origin, &["b"], FAR);
+        let again = texts(&origin.hand_on(10));
+        assert_eq!(again, ["n2.5.1 put a v ; n2.5.2 put b v"]);
+        assert_eq!(applied(&mut origin, 1, 11), []);
+        assert_eq!(
+            applied(&mut origin, 2, 11),
+            [(Ticket(1), Answer::Done(Outcome::Ok))]
+        );
+    }
+
+    #[test]
+    fn an_application_that_comes_again_answers_nobody() {
+        let mut origin = origin();
+        take(&mut origin, &["a", "b"], FAR);
+        origin.hand_on(0);
+        assert_eq!(applied(&mut origin, 1, 0).len(), 1);
+        assert_eq!(applied(&mut origin, 1, 0), []);
+        assert!(!origin.is_idle());
+    }
+
+    /// Where applications were not seen, their clients are told that the outcome is unknown.
+    #[test]
+    fn a_jump_over_commands_leaves_their_outcome_unknown() {
+        let mut origin = origin();
+        take(&mut origin, &["a", "b"], FAR);
+        origin.hand_on(0);
+        let answers = applied(&mut origin, 2, 0);
+        let jumped = (Ticket(1), Answer::Unknown(JUMPED));
+        assert_eq!(answers, [jumped, (Ticket(2), Answer::Done(Outcome::Ok))]);
+    }
+
+    #[test]
+    fn too_many_are_refused_and_too_many_are_not_handed_on() {
+        let mut origin = origin();
+        let keys = vec!["k"; QUEUED_MAX + 1];
+        let out = take(&mut origin, &keys, FAR);
+        let last = Ticket(QUEUED_MAX as u64 + 1);
+        assert_eq!(out.answers, [(last, Answer::NotDone(OVERLOAD))]);
+        origin.hand_on(0);
+        assert_eq!(origin.handed.len(), HANDED_MAX);
+        applied(&mut origin, 1, 0);
+        let next = format!("n2.5.{} put k v", HANDED_MAX + 1);
+        assert_eq!(texts(&origin.hand_on(0)), [next]);
+    }
+
+    #[test]
+    fn messages_to_the_leader_have_a_bound() {
+        let mut origin = origin();
+        let keys = vec!["k"; HANDED_MAX];
+        take(&mut origin, &keys, FAR);
+        origin.hand_on(0);
+        origin.on_new_leader(0);
+        let messages = origin.hand_on(0);
+        let longest = messages.iter().map(|value| value.as_bytes().len()).max();
+        assert!(longest <= Some(PROPOSE_BYTES_MAX + 64), "{longest:?}");
+        let commands = texts(&messages).join("").matches("put").count();
+        assert_eq!(commands, HANDED_MAX);
+    }
+
+    #[test]
+    fn a_stop_refuses_what_was_not_handed_on() {
+        let mut origin = origin();
+        take(&mut origin, &["a"], FAR);
+        origin.hand_on(0);
+        take(&mut origin, &["b"], FAR);
+        let mut out = Outbox::default();
+        origin.refuse_queued(&mut out);
+        assert_eq!(out.answers, [(Ticket(1), Answer::NotDone(SHUTTING_DOWN))]);
+        assert!(!origin.is_idle());
     }
 }

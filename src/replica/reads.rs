@@ -224,3 +224,166 @@ impl Reads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAR: u64 = 1_000_000;
+
+    fn node(n: u8) -> NodeId {
+        NodeId::new(n).unwrap()
+    }
+
+    fn members() -> Members {
+        Members::new((1..=3).map(node)).unwrap()
+    }
+
+    /// One reader, and the probe that was begun for it.
+    fn reading(reads: &mut Reads, ticket: u64) -> Probe {
+        reads.on_read(Ticket(ticket), FAR, &mut Outbox::default());
+        reads.begin(0).unwrap()
+    }
+
+    fn mark(reads: &mut Reads, n: u8, probe: Probe, slot: u64) {
+        reads.on_mark(node(n), probe, Slot(slot), &members(), 0);
+    }
+
+    fn released(reads: &mut Reads, applied: u64) -> Vec<u64> {
+        let mut out = Outbox::default();
+        reads.release(Slot(applied), &mut out);
+        assert!(
+            out.answers
+                .iter()
+                .all(|(_, answer)| *answer == Answer::Readable)
+        );
+        out.answers.iter().map(|(ticket, _)| ticket.0).collect()
+    }
+
+    /// D11: the highest mark of a majority must be applied, and nothing less is enough.
+    #[test]
+    fn a_reader_waits_for_the_highest_mark_of_a_majority() {
+        let mut reads = Reads::new(1);
+        let probe = reading(&mut reads, 1);
+        mark(&mut reads, 1, probe, 7);
+        assert_eq!(released(&mut reads, 9), []);
+        mark(&mut reads, 2, probe, 5);
+        assert_eq!(released(&mut reads, 6), []);
+        assert_eq!(released(&mut reads, 7), [1]);
+        assert!(reads.is_idle());
+    }
+
+    /// P7: an acceptor that answers twice is one of the majority.
+    #[test]
+    fn answers_of_one_acceptor_are_no_majority() {
+        let mut reads = Reads::new(1);
+        let probe = reading(&mut reads, 1);
+        mark(&mut reads, 1, probe, 0);
+        mark(&mut reads, 1, probe, 0);
+        assert_eq!(released(&mut reads, 9), []);
+    }
+
+    /// P51, P52: an answer to an older try, or to a probe of an earlier start, counts for nothing.
+    #[test]
+    fn only_answers_to_the_last_try_count() {
+        let mut reads = Reads::new(2);
+        let first = reading(&mut reads, 1);
+        mark(&mut reads, 1, first, 0);
+        assert_eq!(reads.retry(RETRY_TICKS - 1), []);
+        let again = reads.retry(RETRY_TICKS);
+        assert_eq!(again.len(), 1);
+        assert_ne!(again[0], first);
+        mark(&mut reads, 2, first, 0);
+        mark(
+            &mut reads,
+            3,
+            Probe {
+                start: 1,
+                ..again[0]
+            },
+            0,
+        );
+        mark(&mut reads, 3, again[0], 0);
+        assert_eq!(released(&mut reads, 9), []);
+        mark(&mut reads, 2, again[0], 4);
+        assert_eq!(released(&mut reads, 3), []);
+        assert_eq!(released(&mut reads, 4), [1]);
+    }
+
+    /// A reader that came after a probe was sent has one of its own: what was acknowledged in
+    /// between may be missing in the answers to the first.
+    #[test]
+    fn a_reader_joins_no_probe_that_was_sent_before() {
+        let mut reads = Reads::new(1);
+        let first = reading(&mut reads, 1);
+        reads.on_read(Ticket(2), FAR, &mut Outbox::default());
+        mark(&mut reads, 1, first, 0);
+        mark(&mut reads, 2, first, 0);
+        assert_eq!(released(&mut reads, 9), [1]);
+        let second = reads.begin(0).unwrap();
+        mark(&mut reads, 1, second, 0);
+        mark(&mut reads, 2, second, 0);
+        assert_eq!(released(&mut reads, 9), [2]);
+    }
+
+    #[test]
+    fn readers_beyond_the_probes_share_the_next() {
+        let mut reads = Reads::new(1);
+        let probes: Vec<Probe> = (1..=PROBES_MAX as u64)
+            .map(|t| reading(&mut reads, t))
+            .collect();
+        for ticket in 10..20 {
+            reads.on_read(Ticket(ticket), FAR, &mut Outbox::default());
+            assert_eq!(reads.begin(0), None);
+        }
+        mark(&mut reads, 1, probes[0], 0);
+        mark(&mut reads, 2, probes[0], 0);
+        let shared = reads.begin(0).unwrap();
+        mark(&mut reads, 1, shared, 0);
+        mark(&mut reads, 2, shared, 0);
+        assert_eq!(released(&mut reads, 0).len(), 11);
+    }
+
+    #[test]
+    fn a_slot_that_does_not_come_is_asked_for_again_and_again() {
+        let mut reads = Reads::new(1);
+        let probe = reading(&mut reads, 1);
+        mark(&mut reads, 1, probe, 7);
+        mark(&mut reads, 2, probe, 0);
+        let asked: Vec<u64> = (0..10)
+            .filter(|&now| reads.nudge(now) == Some(Slot(7)))
+            .collect();
+        assert_eq!(asked, [3, 6, 9]);
+    }
+
+    /// Wherever a reader waits, its deadline finds it; it was surely not answered otherwise.
+    #[test]
+    fn a_deadline_finds_a_reader_anywhere() {
+        let mut reads = Reads::new(1);
+        let mut out = Outbox::default();
+        let marked = reading(&mut reads, 1);
+        mark(&mut reads, 1, marked, 7);
+        mark(&mut reads, 2, marked, 7);
+        reading(&mut reads, 2);
+        reads.on_read(Ticket(3), FAR, &mut out);
+        reads.expire(FAR - 1, &mut out);
+        assert_eq!(out.answers, []);
+        reads.expire(FAR, &mut out);
+        let mut tickets: Vec<u64> = out.answers.iter().map(|(ticket, _)| ticket.0).collect();
+        tickets.sort_unstable();
+        assert_eq!(tickets, [1, 2, 3]);
+        assert!(reads.is_idle());
+        assert_eq!(released(&mut reads, 9), []);
+    }
+
+    #[test]
+    fn too_many_readers_are_refused() {
+        let mut reads = Reads::new(1);
+        let mut out = Outbox::default();
+        for ticket in 0..=READERS_MAX as u64 {
+            reads.on_read(Ticket(ticket), FAR, &mut out);
+        }
+        let last = Ticket(READERS_MAX as u64);
+        assert_eq!(out.answers, [(last, Answer::NotDone(OVERLOAD))]);
+    }
+}

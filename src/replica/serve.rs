@@ -2,8 +2,8 @@
 
 use crate::kv::command::Command;
 use crate::outbox::{Answer, Outbox, Ticket, To};
-use crate::paxos::message::{Notice, Probe, Vote};
-use crate::paxos::types::{NodeId, Slot, Value};
+use crate::paxos::message::{Notice, Probe, Stance, Vote};
+use crate::paxos::types::{Ballot, NodeId, Slot, Value};
 
 use super::{Replica, origin};
 
@@ -107,9 +107,9 @@ impl Replica {
     }
 
     /// A reader waits for a slot that a dead leader left to a minority: no-ops finish it.
-    pub(super) fn on_finish(&mut self, upto: Slot, out: &mut Outbox) {
+    pub(super) fn on_finish(&mut self, from: NodeId, upto: Slot, out: &mut Outbox) {
         let Some(leading) = self.proposer.leading() else {
-            return;
+            return self.relay_finish(from, upto, out);
         };
         let last = upto.min(Slot(leading.next().0 + FINISH_SLOTS_MAX));
         while self
@@ -121,14 +121,28 @@ impl Replica {
         }
     }
 
+    /// P29, chained: a node that hears no leader itself asks by way of one that does. What such a
+    /// one asks is not handed on, so no message goes in a circle.
+    fn relay_finish(&self, from: NodeId, upto: Slot, out: &mut Outbox) {
+        let idle = self
+            .election
+            .heard(from, self.now)
+            .is_some_and(|beat| beat.stance == Stance::Idle);
+        if let Some(leader) = self.election.following(self.now).and_then(Ballot::node)
+            && idle
+        {
+            out.send(To::One(leader), Notice::Finish { upto });
+        }
+    }
+
     pub(super) fn nudge(&mut self, out: &mut Outbox) {
         let Some(upto) = self.reads.nudge(self.now) else {
             return;
         };
         if self.proposer.leading().is_some() {
-            self.on_finish(upto, out);
-        } else if let Some(leader) = self.election.leader(self.now).and_then(|l| l.ballot.node()) {
-            out.send(To::One(leader), Notice::Finish { upto });
+            self.on_finish(self.me, upto, out);
+        } else if let Some(leader) = self.election.leader(self.now) {
+            out.send(To::One(leader.via), Notice::Finish { upto });
         }
     }
 }

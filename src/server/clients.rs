@@ -1,10 +1,10 @@
 //! The clients' connections: a thread each, from a bounded pool, reused.
 //!
 //! A connection's thread reads what has arrived, parses all whole lines, sends all that needs the
-//! core together, waits for the answers, and writes all replies in order in one write. Reads run
-//! here, on the shared store, once the core says that it holds what they must see. Requests of one
-//! connection take effect in their order: what follows a read is not handed on before the read is
-//! answered.
+//! core together, waits for the answers, and writes all replies in order in one write; replies that
+//! are known before it waits are written before. Reads run here, on the shared store, once the core
+//! says that it holds what they must see. Requests of one connection take effect in their order: what
+//! follows a read is not handed on before the read is answered.
 //!
 //! A client that sends nothing costs a blocked thread and nothing else; one that takes no replies
 //! blocks its own thread until [`WRITE_TIMEOUT`].
@@ -243,12 +243,22 @@ enum Item {
     Ready(Reply),
     /// The reply is the answer to the command at this place.
     Command(usize),
-    /// To be read from the store.
-    Read(Read),
+    /// To be read from the store; a local one needs nobody's leave.
+    Read { local: bool, read: Read },
     /// To be asked of the core.
     Status,
     /// To be done to the acceptor: whether it is to be up.
     Acceptor(bool),
+}
+
+impl Item {
+    /// Whether the reply needs nothing but this server.
+    fn is_at_hand(&self) -> bool {
+        match self {
+            Self::Ready(_) | Self::Read { local: true, .. } | Self::Status => true,
+            Self::Command(_) | Self::Read { local: false, .. } | Self::Acceptor(_) => false,
+        }
+    }
 }
 
 /// Requests that are handed on together: commands, and then reads that see them.
@@ -315,6 +325,9 @@ impl Server {
     }
 
     /// Hands the run on, waits for the answers, and appends the replies; writes what gets long.
+    ///
+    /// Replies that are known are written before a wait: what a client asked of this server alone,
+    /// and first, does not wait for a majority.
     fn finish(&self, run: Run, mut stream: &TcpStream, replies: &mut Vec<u8>) -> io::Result<()> {
         let Run {
             items,
@@ -323,30 +336,40 @@ impl Server {
             ..
         } = run;
         let count = commands.len();
-        let answers = if count > 0 || barrier {
-            self.ask(commands, barrier)
-        } else {
-            Vec::new()
-        };
+        let mut items = items.into_iter().peekable();
+        let mut answers = Vec::new();
+        if count > 0 || barrier {
+            while let Some(item) = items.next_if(Item::is_at_hand) {
+                self.reply(item, &answers, None).write(replies);
+            }
+            stream.write_all(replies)?;
+            replies.clear();
+            answers = self.ask(commands, barrier);
+        }
         let refusal = answers.get(count).and_then(refusal);
         for item in items {
-            let reply = match item {
-                Item::Ready(reply) => reply,
-                Item::Command(place) => reply_to(answers[place].clone()),
-                Item::Read(read) => match &refusal {
-                    Some(refusal) if barrier => refusal.clone(),
-                    _ => self.read(&read),
-                },
-                Item::Status => self.status(),
-                Item::Acceptor(up) => self.set_acceptor(up),
-            };
-            reply.write(replies);
+            self.reply(item, &answers, refusal.as_ref()).write(replies);
             if replies.len() >= REPLY_BYTES_MAX {
                 stream.write_all(replies)?;
                 replies.clear();
             }
         }
         Ok(())
+    }
+
+    /// The reply to one request, when the answers that it waited for are there. `refusal` says why
+    /// linearizable reads cannot be done, if they cannot.
+    fn reply(&self, item: Item, answers: &[Answer], refusal: Option<&Reply>) -> Reply {
+        match item {
+            Item::Ready(reply) => reply,
+            Item::Command(place) => reply_to(answers[place].clone()),
+            Item::Read { local: false, read } => {
+                refusal.map_or_else(|| self.read(&read), Reply::clone)
+            }
+            Item::Read { local: true, read } => self.read(&read),
+            Item::Status => self.status(),
+            Item::Acceptor(up) => self.set_acceptor(up),
+        }
     }
 
     /// Hands commands to the core, and waits.
@@ -417,7 +440,7 @@ impl Run {
             Request::Read { local, read } => {
                 self.barrier |= !local;
                 self.closed = true;
-                Item::Read(read)
+                Item::Read { local, read }
             }
             Request::Status => {
                 self.closed = true;

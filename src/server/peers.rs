@@ -336,9 +336,13 @@ impl Door {
         };
         let number = self.newest[&peer].fetch_add(1, Ordering::SeqCst) + 1;
         let why = self.read_lines(peer, stream);
-        let _ = stream.shutdown(Shutdown::Both);
-        if self.newest[&peer].load(Ordering::SeqCst) == number {
+        let is_newest = || self.newest[&peer].load(Ordering::SeqCst) == number;
+        if is_newest() {
+            // Before the end, so that a peer that comes again at once does not hide why.
             info!("link from {peer} is down: {why}");
+        }
+        let _ = stream.shutdown(Shutdown::Both);
+        if is_newest() {
             let _ = self.events.send(Event::LinkDown(peer));
         }
     }

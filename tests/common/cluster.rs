@@ -265,8 +265,7 @@ impl Cluster {
         let readable = answer == Answer::Readable;
         let value = key.filter(|_| readable).and_then(|key| {
             let store = server.replica.as_ref().expect("it answered").store();
-            let value = store.lock().get(&key);
-            value
+            store.lock().get(&key)
         });
         self.events.push(Event::Answer(id, ticket, answer, value));
     }
@@ -429,10 +428,9 @@ impl Cluster {
         let last = link.len().min(at.saturating_add(count));
         let messages: Vec<Message> = link.drain(at.min(last)..last).collect();
         if self.servers[&to].replica.is_none() {
-            let lost = messages
-                .into_iter()
-                .map(|message| Event::Lost(from, to, message));
-            self.events.extend(lost);
+            for message in messages {
+                self.events.push(Event::Lost(from, to, message));
+            }
             return Vec::new();
         }
         for message in &messages {
@@ -505,10 +503,10 @@ impl Cluster {
             for (from, to) in self.busy_links() {
                 let link = self.links.get_mut(&(from, to)).expect("a busy link");
                 let waiting = link.drain(..);
-                let (pass, stay): (Vec<_>, Vec<_>) =
+                let (moving, held): (Vec<_>, Vec<_>) =
                     waiting.partition(|message| may_pass(from, to, message));
-                let count = pass.len();
-                link.extend(pass.into_iter().chain(stay));
+                let count = moving.len();
+                link.extend(moving.into_iter().chain(held));
                 if count > 0 {
                     self.deliver(from, to, 0, count);
                     moved = true;
@@ -524,8 +522,7 @@ impl Cluster {
     pub(crate) fn peek(&self, key: &[u8]) -> Option<Bytes> {
         let id = *self.running().first()?;
         let store = self.replica(id).store();
-        let value = store.lock().get(key);
-        value
+        store.lock().get(key)
     }
 
     /// The decided values of a running node from `from` on, asked for as a peer would.

@@ -3,7 +3,7 @@
 use quince::disk::record as record_text;
 use quince::kv::command::Outcome;
 use quince::outbox::Answer;
-use quince::paxos::message::Message;
+use quince::paxos::message::{Message, Notice, Vote};
 use quince::paxos::record::Record;
 use quince::wire::peer::write_message;
 
@@ -12,6 +12,31 @@ pub(crate) fn message(message: &Message) -> String {
     let mut line = Vec::new();
     write_message(&mut line, message);
     text(&line)
+}
+
+/// The first words of the messages of Paxos.
+pub(crate) const WORDS: [&str; 7] = [
+    "prepare",
+    "promise",
+    "accept",
+    "accepted",
+    "nack",
+    "decided",
+    "heartbeat",
+];
+
+/// The first word of such a message's line; nothing for the others.
+pub(crate) fn word(message: &Message) -> &'static str {
+    match message {
+        Message::Vote(Vote::Prepare { .. }) => "prepare",
+        Message::Vote(Vote::Promise(_)) => "promise",
+        Message::Vote(Vote::Accepted { .. }) => "accepted",
+        Message::Notice(Notice::Accept { .. }) => "accept",
+        Message::Notice(Notice::Nack { .. }) => "nack",
+        Message::Notice(Notice::Decided { .. }) => "decided",
+        Message::Notice(Notice::Heartbeat(_)) => "heartbeat",
+        _ => "",
+    }
 }
 
 /// A record as its line.
