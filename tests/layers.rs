@@ -20,7 +20,9 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ),
     (
         "sim",
-        &["text", "paxos", "kv", "outbox", "replica", "wire", "disk", "check"],
+        &[
+            "text", "paxos", "kv", "outbox", "replica", "wire", "disk", "check",
+        ],
     ),
     ("client", &["text", "paxos", "kv", "wire", "check"]),
     (
@@ -43,13 +45,8 @@ const OUTSIDE: [&str; 7] = [
     "SystemTime",
 ];
 
-<<<<<<< HEAD
 /// The layers that may touch nothing outside. `sim` is a shell, but of a world of its own.
-const PURE: [&str; 6] = ["text", "paxos", "kv", "outbox", "replica", "sim"];
-=======
-/// The layers that may touch nothing outside.
-const PURE: [&str; 6] = ["text", "paxos", "kv", "outbox", "replica", "check"];
->>>>>>> check
+const PURE: [&str; 7] = ["text", "paxos", "kv", "outbox", "replica", "check", "sim"];
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
