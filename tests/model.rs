@@ -11,8 +11,8 @@
 //!
 //! | world | slots | ballots in all | states |
 //! | --- | --- | --- | --- |
-//! | wide | 2 | 2, of two nodes or of one before and after its crash | 0 |
-//! | deep | 1 | 3 | 0 |
+//! | wide | 2 | 2, of two nodes or of one before and after its crash | 1,221,734 |
+//! | deep | 1 | 3 | 694,102 |
 //!
 //! What makes them small without leaving anything out:
 //! * promises to a ballot that is no longer being prepared are taken away: they are stale for ever;
@@ -25,6 +25,8 @@
 //! * where one node uses both ballots of the wide world, it is n1: n2 would do the same;
 //! * instead of its records a node carries what they say: recovery is a fold over them, so what it
 //!   would be after a restart is kept up to date record by record, and forgotten after the one crash;
+//! * once the last ballot is past phase 1, no promise asks a learner any more: it only looks on. What
+//!   one of them comes to know does not depend on what the others do, so each is followed alone;
 //! * equal nodes and messages have one number, and what a node does with a message is computed once:
 //!   the roles are pure.
 //!
@@ -66,6 +68,8 @@ struct Node {
     slots: u64,
     /// The learner that its records make, while a crash is still to come.
     durable: Option<Learner>,
+    /// Its learner is not followed any more.
+    deaf: bool,
 }
 
 fn members() -> Members {
@@ -87,6 +91,7 @@ impl Node {
             rounds_max: u64::from(number < 3),
             slots,
             durable: (number < 3).then(Learner::default),
+            deaf: false,
         }
     }
 
@@ -138,6 +143,7 @@ impl Node {
             Message::Promise(from, promise) => self.on_promise(*from, promise),
             Message::Accept(ballot, slot, value) => self.on_accept(*ballot, *slot, value),
             Message::Accepted(from, ballot, slot) => self.on_accepted(*from, *ballot, *slot),
+            Message::Decided(..) if self.deaf => Vec::new(),
             Message::Decided(ballot, upto) => {
                 if self.learner.on_decided(*ballot, *upto) {
                     let before = self.acceptor.clone();
@@ -198,7 +204,9 @@ impl Node {
     }
 
     fn on_accept(&mut self, ballot: Ballot, slot: Slot, value: &Value) -> Vec<Message> {
-        self.learner.on_proposal(ballot, slot, value);
+        if !self.deaf {
+            self.learner.on_proposal(ballot, slot, value);
+        }
         let old = self.acceptor.clone();
         let before = old.promised();
         let again = self.acceptor.accepted_ballot(slot) == Some(ballot);
@@ -307,6 +315,8 @@ struct Cluster {
     nodes: [usize; 3],
     sent: Sent,
     crashed: bool,
+    /// The one node whose learner is followed, once they only look on.
+    followed: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -316,8 +326,12 @@ enum Step {
     Deliver(usize, usize),
     /// Two promises come to the node for which they are a majority.
     Elect(usize, usize, usize),
-    /// A crash happened elsewhere.
+    /// No crash is to come.
     Forget(usize),
+    /// Its learner is not followed.
+    Deafen(usize),
+    /// From here on the learner of this node alone is followed.
+    Follow(usize),
 }
 
 /// What there is under each number, and what became of what was tried.
@@ -380,6 +394,13 @@ impl Tables {
                 node.durable = None;
                 Vec::new()
             }
+            Step::Deafen(_) => {
+                node.durable = None;
+                node.deaf = true;
+                node.learner = Learner::default();
+                Vec::new()
+            }
+            Step::Follow(_) => unreachable!("the others are deafened"),
         };
         let messages = messages.into_iter().map(|message| self.message(message));
         let messages = messages.collect();
@@ -480,6 +501,7 @@ impl Model for World {
             nodes,
             sent: Sent::default(),
             crashed: false,
+            followed: None,
         }]
     }
 
@@ -490,6 +512,12 @@ impl Model for World {
             .iter()
             .map(|&number| tables.nodes[number].rounds)
             .sum();
+        let phase_1 = |&number: &usize| tables.nodes[number].preparing().is_some();
+        let looking_on = ballots == self.ballots && !state.nodes.iter().any(phase_1);
+        if looking_on && state.followed.is_none() {
+            steps.extend((0..3).map(Step::Follow));
+            return;
+        }
         for (at, &number) in state.nodes.iter().enumerate() {
             let node = &tables.nodes[number];
             let mirrored = self.ballots == 2 && at == 1 && node.rounds > 0;
@@ -521,11 +549,26 @@ impl Model for World {
     }
 
     fn next_state(&self, last: &Cluster, step: Step) -> Option<Cluster> {
+        if let Step::Follow(at) = step {
+            let mut next = last.clone();
+            next.followed = Some(at);
+            for (other, number) in next.nodes.iter_mut().enumerate() {
+                let step = if other == at {
+                    Step::Forget(other)
+                } else {
+                    Step::Deafen(other)
+                };
+                (*number, _) = self.take(*number, step);
+            }
+            return Some(next);
+        }
         let (Step::Prepare(at)
         | Step::Crash(at)
         | Step::Deliver(_, at)
         | Step::Elect(_, _, at)
-        | Step::Forget(at)) = step;
+        | Step::Forget(at)
+        | Step::Deafen(at)
+        | Step::Follow(at)) = step;
         let (node, messages) = self.take(last.nodes[at], step);
         let mut next = last.clone();
         next.nodes[at] = node;
@@ -622,12 +665,7 @@ fn visit(slots: u64, ballots: u64) -> usize {
         slots,
         ballots,
     };
-    let checker = world
-        .checker()
-        .threads(2)
-        .timeout(std::time::Duration::from_secs(60))
-        .spawn_bfs()
-        .join();
+    let checker = world.checker().threads(2).spawn_bfs().join();
     let states = checker.unique_state_count();
     let (took, depth) = (since.elapsed(), checker.max_depth());
     println!("{slots} slots, {ballots} ballots: {states} states in {took:?}, depth {depth}");
@@ -639,11 +677,11 @@ fn visit(slots: u64, ballots: u64) -> usize {
 /// roles act otherwise than they did: look why before it is changed here.
 #[test]
 fn no_order_of_events_breaks_agreement_on_two_slots() {
-    assert_eq!(visit(2, 2), 0);
+    assert_eq!(visit(2, 2), 1_221_734);
 }
 
 /// P6, P11: of three ballots in one slot, one of them after a crash.
 #[test]
 fn no_order_of_events_breaks_agreement_of_three_ballots() {
-    assert_eq!(visit(1, 3), 0);
+    assert_eq!(visit(1, 3), 694_102);
 }
