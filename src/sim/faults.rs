@@ -77,7 +77,7 @@ impl World {
                 let node = self.target(whom);
                 self.arrive(node, Arrival::Stop);
                 let runs = self.nodes[node].running.is_some();
-                runs.then(|| Active::Stop(node))
+                runs.then_some(Active::Stop(node))
             }
             Fault::Everyone => {
                 self.counts.one(Seen::AllCrashed);

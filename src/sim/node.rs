@@ -71,6 +71,10 @@ pub(super) struct Crash {
 
 /// A process that runs.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "what is due is not exclusive"
+)]
 pub(super) struct Running {
     pub(super) replica: Replica,
     pub(super) inbox: VecDeque<Arrival>,
