@@ -37,12 +37,14 @@
 //! 2. strangers to each other: [`paxos`] and [`kv`]
 //! 3. the server as a value: [`outbox`], [`replica`]
 //! 4. text and files: [`wire`] and [`disk`]
-//! 5. the shells, strangers to each other: [`server`], [`sim`]
-//! 6. the other end: [`client`]
-//! 7. commands: [`cli`]
+//! 5. the judge of what clients saw: [`check`]
+//! 6. the shells, strangers to each other: [`server`], [`sim`]
+//! 7. the other end: [`client`]
+//! 8. commands: [`cli`]
 //!
 //! `ARCHITECTURE.md` tells the same at length, with the reasons.
 
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod disk;

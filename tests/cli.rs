@@ -49,8 +49,8 @@ fn server(mut reply: impl FnMut(&str) -> String + Send + 'static) -> Fake {
     })
 }
 
-const COMMANDS: [&str; 10] = [
-    "server", "shell", "put", "get", "delete", "cas", "incr", "list", "status", "log",
+const COMMANDS: [&str; 11] = [
+    "server", "shell", "put", "get", "delete", "cas", "incr", "list", "status", "log", "check",
 ];
 
 #[test]

@@ -32,11 +32,13 @@ use self::load::{Client, Live, Op, Results, Run};
 use self::report::Report;
 use self::timeline::Timeline;
 use super::Failure;
+use super::check::Record;
 use super::figures::millis;
 use super::flags::{duration, positive_duration};
 use super::peek::Peeker;
 use super::reach::Servers;
 use super::signal::{Pids, interrupts};
+use crate::client::Recorder;
 use crate::kv::command::VALUE_BYTES_MAX;
 
 /// The most clients: a thread and a connection each.
@@ -70,7 +72,9 @@ What the figures mean:
   gap after    with --kill-leader or --freeze-leader: the longest gap that ends after the signal was
                sent, half-way through the measured time
 
-Before reads are measured, every key is put once.
+Before reads are measured, every key is put once. With --history every value is another one: it begins
+with its client and number, and is longer than --value-bytes if that is too short for these. Recording
+costs a system call a batch.
 
 Exit code 0 if there was any success and the fault, if any, was done; 1 otherwise.
 
@@ -109,6 +113,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     servers: Servers,
+
+    #[command(flatten)]
+    record: Record,
 
     /// How long a client waits for a connection or a reply before it goes to the next server
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = positive_duration)]
@@ -164,8 +171,15 @@ impl Args {
     }
 
     /// All that the clients of one run share.
-    fn to_run(&self, servers: Vec<SocketAddr>, op: Op, measured: Range<Duration>) -> Run {
+    fn to_run(
+        &self,
+        servers: Vec<SocketAddr>,
+        op: Op,
+        measured: Range<Duration>,
+        recorder: Option<&Recorder>,
+    ) -> Run {
         Run {
+            recorder: recorder.cloned(),
             servers,
             op,
             keys: self.keys,
@@ -191,7 +205,9 @@ fn value(bytes: usize) -> Vec<u8> {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     args.check().map_err(Failure::Usage)?;
-    let report = measure(args).map_err(Failure::Text)?;
+    let recorder = args.record.start()?;
+    let report = measure(args, recorder.as_ref()).map_err(Failure::Text)?;
+    Record::finish(recorder.as_ref())?;
     let text = if args.json {
         report.json()
     } else {
@@ -204,7 +220,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn measure(args: &Args) -> Result<Report, String> {
+fn measure(args: &Args, recorder: Option<&Recorder>) -> Result<Report, String> {
     let names = args.servers.addresses();
     let servers = resolve(&names)?;
     let mut peekers: Vec<Peeker> = names
@@ -223,11 +239,11 @@ fn measure(args: &Args) -> Result<Report, String> {
     // A frozen leader must be thawed before the process ends.
     let interrupted = interrupts()?;
     if args.op.reads() {
-        fill(args, &servers, &interrupted)?;
+        fill(args, &servers, &interrupted, recorder)?;
     }
 
     let measured = args.warm_up..args.warm_up + Duration::from_secs(args.seconds.into());
-    let run = args.to_run(servers, args.op, measured);
+    let run = args.to_run(servers, args.op, measured, recorder);
     let (results, watched) = load(args, &run, &mut peekers, &interrupted);
     let (strike, problem) = watched.strike.map_or_else(
         |problem| (None, Some(problem)),
@@ -262,8 +278,18 @@ fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
 const FILL_TIME_MIN: Duration = Duration::from_secs(30);
 
 /// Puts every key once, with all clients.
-fn fill(args: &Args, servers: &[SocketAddr], interrupted: &Receiver<()>) -> Result<(), String> {
-    let run = args.to_run(servers.to_vec(), Op::Put, Duration::ZERO..Duration::ZERO);
+fn fill(
+    args: &Args,
+    servers: &[SocketAddr],
+    interrupted: &Receiver<()>,
+    recorder: Option<&Recorder>,
+) -> Result<(), String> {
+    let run = args.to_run(
+        servers.to_vec(),
+        Op::Put,
+        Duration::ZERO..Duration::ZERO,
+        recorder,
+    );
     let (done, all_done) = crossbeam_channel::bounded::<()>(0);
     let in_time = FILL_TIME_MIN + Duration::from_millis(args.keys);
     thread::scope(|scope| {

@@ -35,6 +35,7 @@ use self::script::{ROUND_COMMANDS, Script};
 use self::victim::Killer;
 use self::watch::{POLL_EVERY, Watch};
 use super::Failure;
+use super::check::Record;
 use super::figures::{many, millis};
 use super::flags::duration;
 use super::reach::Servers;
@@ -87,6 +88,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     servers: Servers,
 
+    #[command(flatten)]
+    record: Record,
+
     /// How many rounds of 21 commands
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -119,8 +123,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let interrupted = interrupts().map_err(Failure::Text)?;
     let (sender, ended) = crossbeam_channel::bounded(1);
     let mut demo = Demo::new(args);
+    let recorder = args.record.start()?;
+    if let Some(recorder) = &recorder {
+        demo.client.record(recorder.lane());
+    }
     let play = move || {
-        let _ = sender.send(demo.play());
+        let end = demo.play();
+        // The end of the recording is written down where the client goes.
+        drop(demo);
+        let _ = sender.send(end.and(Record::finish(recorder.as_ref())));
     };
     thread::Builder::new()
         .name("demo".into())

@@ -21,6 +21,7 @@
 )]
 
 mod bench;
+mod check;
 mod demo;
 mod figures;
 mod flags;
@@ -103,6 +104,8 @@ enum Command {
     Demo(demo::Args),
     /// Measure a cluster under load, and its silence when the leader dies
     Bench(bench::Args),
+    /// Judge a recorded run: is it linearizable?
+    Check(check::Args),
     /// Print what a server's log on disk holds
     Log(log::Args),
     /// Live simulated cluster lives under faults, and check every step of them
@@ -123,6 +126,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Log(args) => log::run(args),
         Command::Simulate(args) => simulate::run(&args),
     };

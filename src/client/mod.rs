@@ -31,13 +31,16 @@
 )]
 
 mod connection;
+mod record;
 
 use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub use connection::{Connection, ConnectionError, Limits};
+pub use record::{Lane, Recorder};
 
+use crate::check::format::is_recorded;
 use crate::kv::command::{Command, Read, SessionId, Write};
 use crate::wire::client::{ErrorCode, Reply, Request};
 
@@ -149,6 +152,7 @@ pub struct Client {
     seq: u64,
     settings: Settings,
     on_detour: Option<OnDetour>,
+    lane: Option<Lane>,
 }
 
 impl fmt::Debug for Client {
@@ -225,12 +229,18 @@ impl Client {
             seq: 0,
             settings,
             on_detour: None,
+            lane: None,
         }
     }
 
     /// Calls `notice` with each server that gave no answer, as it happens.
     pub fn on_detour(&mut self, notice: impl FnMut(&Detour<'_>) + Send + 'static) {
         self.on_detour = Some(Box::new(notice));
+    }
+
+    /// Writes every request about keys, and how it ended, into a history.
+    pub fn record(&mut self, lane: Lane) {
+        self.lane = Some(lane);
     }
 
     /// The addresses, in the order given.
@@ -262,11 +272,18 @@ impl Client {
     /// Runs any request: a plain write exactly once, in the client's own session; everything else as
     /// the module's table has it.
     pub fn ask(&mut self, request: &Request) -> Result<Answer, Error> {
+        if let Some(lane) = &mut self.lane {
+            lane.call(request);
+        }
         let give_up_at = Instant::now() + self.settings.deadline;
-        match request {
+        let end = match request {
             Request::Write(Command::Write(write)) => self.exactly_once(write, give_up_at),
             _ => Pursuit::new(self, request, give_up_at).run(),
+        };
+        if let Some(lane) = &mut self.lane {
+            lane.end(&end);
         }
+        end
     }
 
     fn exactly_once(&mut self, write: &Write, give_up_at: Instant) -> Result<Answer, Error> {
@@ -456,6 +473,11 @@ impl<'a> Pursuit<'a> {
             });
         }
         thread::sleep(wait);
+        if let Some(lane) = &mut self.client.lane
+            && is_recorded(self.request)
+        {
+            lane.again();
+        }
         Ok(())
     }
 

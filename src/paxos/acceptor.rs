@@ -28,7 +28,7 @@ pub enum Refusal {
 }
 
 /// The acceptor of one node, as a value. Equal records make equal acceptors.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Acceptor {
     promised: Ballot,
     accepted: BTreeMap<Slot, (Ballot, Value)>,

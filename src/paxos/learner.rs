@@ -20,7 +20,7 @@ const HEARD_MAX: usize = 65_536;
 const WORDS_MAX: usize = 16;
 
 /// The learner of one node.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Learner {
     /// The decided values of s1, s2, and so on without a hole.
     values: Vec<Value>,

@@ -48,7 +48,7 @@ pub enum Vote {
 ///
 /// A long answer comes in parts, each asked for by a `Prepare` of its own: a part that has a
 /// `next` tells the slots from `from` up to, without, `next`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Promise {
     /// The ballot that was prepared.
     pub ballot: Ballot,
@@ -64,7 +64,7 @@ pub struct Promise {
 }
 
 /// A value that an acceptor accepted, and under which ballot.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Accepted {
     /// Where.
     pub slot: Slot,

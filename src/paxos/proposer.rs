@@ -13,7 +13,7 @@ use super::quorum::{Members, Votes};
 use super::types::{Ballot, NodeId, Slot, Value};
 
 /// What the proposer of one node is doing.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Proposer {
     /// Nothing: another node leads, or none.
     #[default]
@@ -25,7 +25,7 @@ pub enum Proposer {
 }
 
 /// Phase 1 under way.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Preparing {
     ballot: Ballot,
     /// The first slot that was asked about.
@@ -41,7 +41,7 @@ pub struct Preparing {
 }
 
 /// Phase 2 under way.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Leading {
     ballot: Ballot,
     /// The next slot that has no value under this ballot.
@@ -52,7 +52,7 @@ pub struct Leading {
 }
 
 /// A slot that was proposed and of which it is not known that all up to it are decided.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Open {
     value: Value,
     votes: Votes,

@@ -44,7 +44,7 @@ impl Members {
 }
 
 /// A set of nodes that voted alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Votes {
     bits: u16,
 }

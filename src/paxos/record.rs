@@ -3,7 +3,7 @@
 use super::types::{Ballot, Slot, Value};
 
 /// One remembered fact. A node's memory is the fold of its records in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Record {
     /// `start 5`: this is the node's fifth start. Ids made in an earlier start are void.
     Start(u64),

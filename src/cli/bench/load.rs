@@ -19,6 +19,8 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::timeline::Timeline;
+use crate::check::history::OperationId;
+use crate::client::{Lane, Recorder};
 use crate::wire::client::{Head, Reply, parse_reply_head};
 use crate::wire::lines::{Line, LineBuffer};
 
@@ -71,6 +73,8 @@ pub(super) struct Run {
     /// Successes; of writes alone where there are any.
     pub(super) timeline: Timeline,
     pub(super) stop: AtomicBool,
+    /// Where the run is recorded, if it is.
+    pub(super) recorder: Option<Recorder>,
 }
 
 /// What is shown while a client runs: sums since its start.
@@ -138,6 +142,16 @@ pub(super) struct Client<'a> {
     requests: Vec<u8>,
     /// Of each request of the batch, whether it is a write.
     writes: Vec<bool>,
+    recording: Option<Recording>,
+}
+
+/// What a client writes into the history.
+struct Recording {
+    lane: Lane,
+    /// Of the requests of the batch.
+    ids: Vec<OperationId>,
+    /// Makes every value another one.
+    puts: u64,
 }
 
 impl<'a> Client<'a> {
@@ -153,6 +167,11 @@ impl<'a> Client<'a> {
             failures: 0,
             requests: Vec::new(),
             writes: Vec::new(),
+            recording: run.recorder.as_ref().map(|recorder| Recording {
+                lane: recorder.lane(),
+                ids: Vec::new(),
+                puts: 0,
+            }),
         }
     }
 
@@ -203,7 +222,14 @@ impl<'a> Client<'a> {
 
     fn add_put(&mut self, key: u64) {
         write!(self.requests, "PUT bench-{key} ").expect("memory takes it");
-        self.requests.extend_from_slice(&self.run.value);
+        let begin = self.requests.len();
+        if let Some(Recording { lane, puts, .. }) = &mut self.recording {
+            *puts += 1;
+            write!(self.requests, "{}.{puts}.", lane.client()).expect("memory takes it");
+        }
+        let name = self.requests.len() - begin;
+        let rest = self.run.value.get(name..).unwrap_or_default();
+        self.requests.extend_from_slice(rest);
         self.requests.push(b'\n');
         self.writes.push(true);
     }
@@ -220,6 +246,12 @@ impl<'a> Client<'a> {
         else {
             return false;
         };
+        if let Some(Recording { lane, ids, .. }) = &mut self.recording {
+            let lines = self.requests.split_inclusive(|&byte| byte == b'\n');
+            ids.clear();
+            ids.extend(lines.map(|line| lane.call_line(line)));
+            lane.hand_on();
+        }
         let sent = Instant::now();
         let mut taken = Taken::default();
         let end = match stream.write_all(&self.requests) {
@@ -230,6 +262,11 @@ impl<'a> Client<'a> {
             Ok(()) => self.connection = Some((stream, lines)),
             Err(error) => {
                 let open = self.writes.len() - taken.replies;
+                if let Some(Recording { lane, ids, .. }) = &mut self.recording {
+                    for &id in &ids[taken.replies..] {
+                        lane.lost(id, failure(&error));
+                    }
+                }
                 self.note_errors(failure(&error), open as u64);
                 self.move_on();
             }
@@ -257,8 +294,15 @@ impl<'a> Client<'a> {
                 let Some(&write) = self.writes.get(taken.replies) else {
                     return Err(ErrorKind::InvalidData.into());
                 };
+                let judged = judge(line, write);
+                if let (Some(Recording { lane, ids, .. }), Line::Whole(line)) =
+                    (&mut self.recording, line)
+                    && judged != Err(STRANGE)
+                {
+                    lane.reply_line(ids[taken.replies], line);
+                }
                 taken.replies += 1;
-                match judge(line, write) {
+                match judged {
                     Ok(()) => {
                         taken.successes += 1;
                         self.note_success(write, now, now - sent);
@@ -408,6 +452,7 @@ mod tests {
             measured: Duration::ZERO..length,
             timeline: Timeline::new(length),
             stop: AtomicBool::new(false),
+            recorder: None,
         }
     }
 

@@ -20,6 +20,7 @@ use rustyline::history::DefaultHistory;
 use rustyline::{CompletionType, Config, Editor};
 
 use self::complete::Completion;
+use super::check::Record;
 use super::reach::Reach;
 use super::style::{Paint, Style};
 use super::{Failure, complain};
@@ -48,6 +49,9 @@ Without a terminal, lines are read from standard input and replies printed, and 
 pub(crate) struct Args {
     #[command(flatten)]
     reach: Reach,
+
+    #[command(flatten)]
+    record: Record,
 }
 
 /// As the first Quince asked, letter by letter.
@@ -60,12 +64,17 @@ const HISTORY_LINES_MAX: usize = 1_000;
 const REPLY_WIDTH: usize = 18;
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let client = args.reach.client();
-    if io::stdin().is_terminal() && io::stdout().is_terminal() {
+    let mut client = args.reach.client();
+    let recorder = args.record.start()?;
+    if let Some(recorder) = &recorder {
+        client.record(recorder.lane());
+    }
+    let end = if io::stdin().is_terminal() && io::stdout().is_terminal() {
         prompt(client)
     } else {
         script(client)
-    }
+    };
+    end.and(Record::finish(recorder.as_ref()))
 }
 
 /// Whether there is more to do.

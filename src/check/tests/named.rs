@@ -1,0 +1,341 @@
+//! Histories with a name: what the checker must let pass, and what it must catch.
+
+use super::super::{Begins, STATES_MAX, check};
+use super::{bad, good, history, judge};
+
+#[test]
+fn one_after_the_other_is_fine() {
+    good(
+        "c1 0..1 PUT x 1 -> OK
+         c2 2..3 GET x -> VALUE 1
+         c1 4..5 CAS x 1 2 -> OK
+         c2 6..7 INCR x 3 -> VALUE 5
+         c1 8..9 DELETE x -> OK
+         c2 10..11 GET x -> NOT_FOUND
+         c1 12..13 DELETE x -> NOT_FOUND
+         c1 14..15 CAS x 1 2 -> NOT_FOUND
+         c1 16..17 INCR x -> VALUE 1
+         c1 18..19 CAS x 7 8 -> MISMATCH 1
+         c1 20..21 PUT x pear -> OK
+         c1 22..23 INCR x -> ERROR NOT_A_NUMBER no",
+    );
+}
+
+#[test]
+fn concurrent_operations_may_take_either_order() {
+    for seen in ["1", "2"] {
+        good(&format!(
+            "c1 0..10 PUT x 1 -> OK
+             c2 1..9 PUT x 2 -> OK
+             c3 11..12 GET x -> VALUE {seen}"
+        ));
+    }
+}
+
+/// What touches in time counts as concurrent.
+#[test]
+fn a_call_at_the_very_time_of_an_end_is_concurrent() {
+    good(
+        "c1 0..5 PUT x 1 -> OK
+         c2 5..9 GET x -> NOT_FOUND",
+    );
+}
+
+/// P28: a leader that no longer leads answers from its old map.
+#[test]
+fn stale_read() {
+    let text = bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 PUT x 2 -> OK
+         c2 4..5 GET x -> VALUE 1");
+    assert!(text.contains("saw \"1\" of c1.1"), "{text}");
+    assert!(text.contains("c1.2 left something else"), "{text}");
+}
+
+#[test]
+fn stale_read_of_nothing() {
+    let text = bad("c1 0..1 PUT x 1 -> OK
+         c2 2..3 GET x -> NOT_FOUND");
+    assert!(text.contains("found nothing, but c1.1 was over"), "{text}");
+}
+
+#[test]
+fn a_lost_update() {
+    bad("c1 0..9 INCR x -> VALUE 1
+         c2 1..8 INCR x -> VALUE 2
+         c3 10..11 GET x -> VALUE 1");
+}
+
+/// D12, P45: a re-send is applied again.
+#[test]
+fn an_increment_that_counts_twice() {
+    bad("c1 0..9 INCR x -> VALUE 1
+         c2 10..11 GET x -> VALUE 2");
+}
+
+#[test]
+fn two_increments_with_one_answer() {
+    bad("c1 0..9 INCR x -> VALUE 1
+         c2 1..8 INCR x -> VALUE 1");
+}
+
+#[test]
+fn two_swaps_of_one_value_cannot_both_win() {
+    bad("c1 0..1 PUT x 1 -> OK
+         c2 2..9 CAS x 1 2 -> OK
+         c3 3..8 CAS x 1 3 -> OK");
+    good(
+        "c1 0..1 PUT x 1 -> OK
+         c2 2..9 CAS x 1 2 -> OK
+         c3 3..8 CAS x 1 3 -> MISMATCH 2",
+    );
+}
+
+/// P46: an error that lies.
+#[test]
+fn a_refused_write_that_is_read_later() {
+    let text = bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 PUT x 2 -> ERROR NOT_DONE no majority
+         c2 4..5 GET x -> VALUE 2");
+    assert!(
+        text.contains("only c1.2 wrote, and that was refused"),
+        "{text}"
+    );
+    assert!(text.contains("refused: must never be seen"), "{text}");
+}
+
+#[test]
+fn a_refused_delete_that_happened() {
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 DELETE x -> ERROR NOT_DONE no majority
+         c2 4..5 GET x -> NOT_FOUND");
+}
+
+/// P16: what an old leader accepted alone comes back after reads said it is not there.
+#[test]
+fn a_ghost_write() {
+    bad("c1 0..20 PUT x 1 -> OK
+         c2 2..3 GET x -> VALUE 1
+         c2 4..5 GET x -> NOT_FOUND
+         c2 6..7 GET x -> VALUE 1");
+}
+
+/// The ghost of a write without an answer: seen, gone and seen again is wrong as well.
+#[test]
+fn an_open_write_takes_effect_once() {
+    bad("c1 0.. PUT x 1
+         c3 1..2 PUT x 2 -> OK
+         c2 3..4 GET x -> VALUE 1
+         c3 5..6 PUT x 3 -> OK
+         c2 7..8 GET x -> VALUE 1");
+}
+
+/// P53: a value that was accepted but not decided.
+#[test]
+fn a_dirty_read() {
+    bad("c1 0..1 PUT x 1 -> OK
+         c2 2.. PUT x 2
+         c3 3..4 GET x -> VALUE 2
+         c4 5..6 GET x -> VALUE 1");
+}
+
+#[test]
+fn reads_do_not_go_back_in_time() {
+    let text = bad("c1 0..20 PUT x 1 -> OK
+         c2 2..3 GET x -> VALUE 1
+         c3 4..5 GET x -> NOT_FOUND");
+    assert!(text.contains("c3.1"), "{text}");
+}
+
+#[test]
+fn a_deleted_key_does_not_rise_again() {
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 DELETE x -> OK
+         c2 4..5 GET x -> VALUE 1");
+}
+
+#[test]
+fn one_value_is_deleted_once() {
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..9 DELETE x -> OK
+         c2 3..8 DELETE x -> OK");
+    good(
+        "c1 0..1 PUT x 1 -> OK
+         c1 2..9 DELETE x -> OK
+         c2 3..8 DELETE x -> OK
+         c3 4..7 PUT x 2 -> OK",
+    );
+}
+
+#[test]
+fn an_open_write_may_take_effect_late_early_or_never() {
+    let lines = "c1 0.. PUT x 1
+         c2 10..11 PUT x 2 -> OK
+         c2 12..13 GET x -> VALUE 2";
+    good(lines);
+    good(&format!("{lines}\n c2 14..15 GET x -> VALUE 1"));
+    good(
+        "c1 0.. PUT x 1
+         c2 10..11 GET x -> VALUE 1
+         c2 12..13 GET x -> VALUE 1",
+    );
+}
+
+#[test]
+fn an_open_write_has_no_effect_before_its_call() {
+    let text = bad("c2 0..1 GET x -> VALUE 1
+         c1 2.. PUT x 1");
+    assert!(text.contains("nobody"), "{text}");
+}
+
+#[test]
+fn unknown_is_open_and_every_other_error_is_definite() {
+    good(
+        "c1 0..1 PUT x 1 -> ERROR UNKNOWN late
+         c2 2..3 GET x -> NOT_FOUND
+         c2 4..5 GET x -> VALUE 1",
+    );
+    for code in [
+        "NOT_DONE",
+        "BAD_REQUEST",
+        "TOO_LONG",
+        "STALE_SEQ",
+        "NO_SESSION",
+        "FORBIDDEN",
+    ] {
+        bad(&format!(
+            "c1 0..1 PUT x 1 -> ERROR {code} text
+             c2 4..5 GET x -> VALUE 1"
+        ));
+    }
+}
+
+/// Forty open increments are one class: the search counts them and does not try every subset.
+#[test]
+fn many_open_increments_are_counted() {
+    let open: String = (1..=40).map(|n| format!("c{n} 0.. INCR x\n")).collect();
+    good(&format!(
+        "{open} c90 5..6 GET x -> VALUE 17\n c90 7..8 GET x -> VALUE 40"
+    ));
+    bad(&format!("{open} c90 5..6 GET x -> VALUE 41"));
+    bad(&format!(
+        "{open} c90 5..6 GET x -> VALUE 17\n c90 7..8 GET x -> VALUE 16"
+    ));
+}
+
+#[test]
+fn many_open_writes_cost_nothing_until_one_is_seen() {
+    let open: String = (1..=200).map(|n| format!("c{n} 0.. PUT x {n}\n")).collect();
+    let mut reads = String::new();
+    for n in 1..=200 {
+        reads += &format!("c999 {}..{} GET x -> VALUE {n}\n", 10 * n, 10 * n + 5);
+    }
+    good(&format!("{open}{reads}"));
+    bad(&format!("{open}{reads} c999 9000..9001 GET x -> VALUE 7"));
+}
+
+/// `ONCE` sent again is one write, open from the first call to the first answer.
+#[test]
+fn a_write_sent_again_is_one_write() {
+    let twice = "c1 0.. ONCE 5 1 INCR x
+         c1 10..11 ONCE 5 1 INCR x -> VALUE 1";
+    good(&format!("{twice}\n c2 2..3 GET x -> VALUE 1"));
+    good(&format!("{twice}\n c2 2..3 GET x -> NOT_FOUND"));
+    bad(&format!("{twice}\n c2 12..13 GET x -> VALUE 2"));
+    bad(&format!("{twice}\n c1 12..13 ONCE 5 1 INCR x -> VALUE 2"));
+    good(&format!("{twice}\n c1 12..13 ONCE 5 2 INCR x -> VALUE 2"));
+}
+
+#[test]
+fn an_answer_of_the_wrong_kind_is_caught() {
+    for lines in [
+        "c1 0..1 GET x -> OK",
+        "c1 0..1 PUT x 1 -> VALUE 1",
+        "c1 0..1 INCR x -> VALUE pear",
+        "c1 0..1 INCR x -> VALUE 01",
+        "c1 0..1 CAS x 1 2 -> MISMATCH 1",
+    ] {
+        let text = bad(lines);
+        assert!(text.contains("no map gives"), "{text}");
+    }
+}
+
+#[test]
+fn a_list_is_a_read_of_what_it_shows_and_of_what_it_does_not() {
+    let puts = "c1 0..1 PUT pear 1 -> OK
+         c1 2..3 PUT plum 2 -> OK
+         c1 2..3 PUT fig 3 -> OK";
+    good(&format!("{puts}\n c2 4..5 LIST p -> COUNT 2 pear 1 plum 2"));
+    bad(&format!("{puts}\n c2 4..5 LIST p -> COUNT 1 pear 1"));
+    bad(&format!("{puts}\n c2 4..5 LIST -> COUNT 2 pear 1 plum 2"));
+    bad(&format!(
+        "{puts}\n c2 4..5 LIST p -> COUNT 3 pear 1 plum 2 pork 1"
+    ));
+    bad(&format!(
+        "{puts}\n c2 4..5 LIST p -> COUNT 3 fig 3 pear 1 plum 2"
+    ));
+    bad(&format!("{puts}\n c2 4..5 LIST p -> COUNT 2 pear 1 plum 3"));
+}
+
+#[test]
+fn local_reads_are_counted_and_not_judged() {
+    let report = judge(
+        "c1 0..1 PUT x 1 -> OK
+         c1 2..3 LOCAL GET x -> NOT_FOUND
+         c1 4..5 LOCAL LIST -> COUNT 0",
+    );
+    assert!(report.is_linearizable());
+    assert_eq!((report.operations, report.local), (1, 2));
+}
+
+/// A recording that begins in the middle of things: the first answers tell what was there.
+#[test]
+fn what_was_there_before_is_learned_once() {
+    let unknown = |lines: &str| check(&history(lines), Begins::Unknown, STATES_MAX);
+    for lines in [
+        "c1 0..1 GET x -> VALUE old\n c1 2..3 PUT x 1 -> OK",
+        "c1 0..1 INCR x 5 -> VALUE 12\n c1 2..3 GET x -> VALUE 12",
+        "c1 0..1 CAS x 1 2 -> OK\n c1 2..3 DELETE x -> OK",
+        "c1 0..1 DELETE x -> NOT_FOUND",
+        "c1 0..9 PUT x 1 -> OK\n c2 1..8 GET x -> VALUE old\n c3 2..7 GET x -> VALUE 1",
+        "c1 0.. INCR x\n c1 1..2 INCR x -> ERROR NOT_A_NUMBER no\n c2 3..4 GET x -> VALUE pear",
+    ] {
+        assert!(unknown(lines).is_linearizable(), "{lines}");
+    }
+    for lines in [
+        "c1 0..1 GET x -> VALUE old\n c1 2..3 GET x -> VALUE older",
+        "c1 0..9 GET x -> VALUE old\n c2 0..9 GET x -> VALUE older",
+        "c1 0..1 PUT x 1 -> OK\n c1 2..3 GET x -> VALUE old",
+        "c1 0..1 INCR x 5 -> VALUE 12\n c1 2..3 GET x -> VALUE 7",
+        "c1 0..1 DELETE x -> NOT_FOUND\n c1 2..3 DELETE x -> OK",
+    ] {
+        assert!(unknown(lines).violation.is_some(), "{lines}");
+    }
+}
+
+#[test]
+fn a_search_that_may_not_look_far_says_so() {
+    let lines = "c1 0..1 PUT x 1 -> OK
+         c1 2..3 PUT x 2 -> OK
+         c2 4..5 GET x -> VALUE 1";
+    let report = check(&history(lines), Begins::Empty, 2);
+    assert!(report.violation.is_none() && !report.is_linearizable());
+    assert_eq!(report.undecided.len(), 1);
+}
+
+/// The counter-example has the three operations that clash, of the dozens around them.
+#[test]
+fn a_counterexample_is_small_and_the_earliest() {
+    let mut lines = String::new();
+    for n in 0..50 {
+        let at = 10 * n;
+        lines += &format!("c1 {at}..{} PUT x a{n} -> OK\n", at + 1);
+        lines += &format!("c2 {}..{} GET x -> VALUE a{n}\n", at + 2, at + 3);
+        lines += &format!("c3 {}..{} PUT y b{n} -> OK\n", at + 2, at + 9);
+    }
+    lines += "c4 600..610 GET x -> VALUE a7\n c4 620..630 GET y -> NOT_FOUND\n";
+    let report = judge(&lines);
+    let found = report.violation.unwrap();
+    assert_eq!(&*found.key, b"x");
+    assert_eq!(found.operations.len(), 3, "{found}");
+    assert_eq!(found.operations[2].id.to_string(), "c4.1");
+}
