@@ -43,6 +43,7 @@ seen! {
     Closed = "links closed and opened again",
     PowerLost = "power losses",
     Killed = "processes killed",
+    Stopped = "servers stopped in an orderly way",
     CrashedInRound = "crashes in the middle of a round",
     AllCrashed = "all nodes at once",
     WritesLost = "unsynced writes lost",

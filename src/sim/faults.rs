@@ -3,7 +3,7 @@
 use super::clock::Due;
 use super::counts::Seen;
 use super::network::Weather;
-use super::node::Crash;
+use super::node::{Arrival, Crash};
 use super::plan::{Fault, Shape, Target};
 use super::watch::{Checked, ensure};
 use super::world::{World, tell};
@@ -18,6 +18,8 @@ pub(super) enum Active {
     Cut(Vec<(usize, usize)>, bool),
     /// These nodes are to start.
     Down(Vec<usize>),
+    /// This node was told to stop, and is to go now at the latest.
+    Stop(usize),
     Acceptor(usize),
     SlowDisk(usize),
     FullDisk(usize),
@@ -71,6 +73,12 @@ impl World {
                 in_round,
                 noticed,
             } => self.begin_crash(self.target(whom), in_round, Crash { power, noticed })?,
+            Fault::Stop { whom } => {
+                let node = self.target(whom);
+                self.arrive(node, Arrival::Stop);
+                let runs = self.nodes[node].running.is_some();
+                runs.then_some(Active::Stop(node))
+            }
             Fault::Everyone => {
                 self.counts.one(Seen::AllCrashed);
                 let all: Vec<usize> = (0..self.nodes.len()).collect();
@@ -193,9 +201,9 @@ impl World {
         Ok(Some(Active::Down(vec![node])))
     }
 
-    pub(super) fn on_fault_end(&mut self, number: usize) {
+    pub(super) fn on_fault_end(&mut self, number: usize) -> Checked {
         let Some(active) = self.active[number].take() else {
-            return;
+            return Ok(());
         };
         tell!(self, "--- end of fault {number}");
         match active {
@@ -213,10 +221,19 @@ impl World {
                     self.clock.after(0, Due::Start { node });
                 }
             }
+            Active::Stop(node) => {
+                let run = self.nodes[node].running.as_ref();
+                if run.is_some_and(|run| run.stopping) {
+                    let (power, noticed) = (false, true);
+                    self.crash(node, Crash { power, noticed })?;
+                }
+                self.clock.after(0, Due::Start { node });
+            }
             Active::Acceptor(node) => self.nodes[node].acceptor_failed -= 1,
             Active::SlowDisk(node) => self.nodes[node].slow_sync = 0,
             Active::FullDisk(node) => self.nodes[node].dir.make_room(),
         }
+        Ok(())
     }
 
     fn mend(&mut self, pairs: &[(usize, usize)], hold: bool) {
@@ -235,7 +252,7 @@ impl World {
     /// Ends all faults. Some nodes, a minority, may stay down.
     pub(super) fn heal(&mut self) -> Checked {
         for number in 0..self.active.len() {
-            self.on_fault_end(number);
+            self.on_fault_end(number)?;
         }
         self.network.weather = Weather::default();
         let mut down = self.nodes.iter().filter(|node| node.flipped).count();

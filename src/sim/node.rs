@@ -27,6 +27,8 @@ pub(super) enum Arrival {
     Own(Vote),
     /// The acceptor that the log's records make.
     Recovered(Acceptor),
+    /// It is to stop.
+    Stop,
 }
 
 /// What the log thread is to do.
@@ -69,6 +71,10 @@ pub(super) struct Crash {
 
 /// A process that runs.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "what is due is not exclusive"
+)]
 pub(super) struct Running {
     pub(super) replica: Replica,
     pub(super) inbox: VecDeque<Arrival>,
@@ -81,6 +87,8 @@ pub(super) struct Running {
     /// The log thread was done while it was frozen.
     pub(super) logged_due: bool,
     pub(super) acceptor: AcceptorState,
+    /// It ends as soon as every client has its answer.
+    pub(super) stopping: bool,
     /// It goes in the middle of its next round, after so many parts.
     pub(super) crash_in_round: Option<(u8, Crash)>,
     pub(super) leads: Option<Ballot>,
@@ -153,6 +161,7 @@ impl Running {
             frozen: 0,
             logged_due: false,
             acceptor: AcceptorState::Up,
+            stopping: false,
             crash_in_round: None,
             leads: None,
             log,

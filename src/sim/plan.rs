@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `calm` | no fault at all |
 //! | `lossy` | messages lost, doubled, overtaken; slow links; links that close and open again |
-//! | `crashy` | power losses, kills, crashes in the middle of a round, frozen processes, failing acceptors, skewed clocks |
+//! | `crashy` | power losses, kills, crashes in the middle of a round, orderly stops, frozen processes, failing acceptors, skewed clocks |
 //! | `partitions` | one way, both ways, isolated nodes, splits, partial ones; lost or held and delivered late (P32) |
 //! | `disks` | slow, full, failing disks; power losses with torn writes; flipped bytes |
 //! | `all` | all of these, in mixtures that differ from life to life |
@@ -69,6 +69,7 @@ impl Profile {
             Self::Crashy => &[
                 PowerLost,
                 Killed,
+                Stopped,
                 CrashedInRound,
                 AllCrashed,
                 Paused,
@@ -100,6 +101,7 @@ impl Profile {
                 Closed,
                 PowerLost,
                 Killed,
+                Stopped,
                 CrashedInRound,
                 AllCrashed,
                 Paused,
@@ -150,6 +152,7 @@ impl Profile {
             Self::Crashy => &[
                 (26, Power),
                 (16, Kill),
+                (6, Stop),
                 (6, Everyone),
                 (22, Pause),
                 (30, Acceptor),
@@ -168,6 +171,7 @@ impl Profile {
                 (5, Close),
                 (14, Power),
                 (7, Kill),
+                (3, Stop),
                 (3, Everyone),
                 (9, Pause),
                 (13, Acceptor),
@@ -205,6 +209,7 @@ enum Kind {
     Close,
     Power,
     Kill,
+    Stop,
     Everyone,
     Pause,
     Acceptor,
@@ -267,6 +272,8 @@ pub(super) enum Fault {
         in_round: Option<u8>,
         noticed: bool,
     },
+    /// The server is told to stop, and starts again afterwards.
+    Stop { whom: Target },
     /// The power of all nodes goes.
     Everyone,
     /// The process freezes.
@@ -428,6 +435,7 @@ fn draw(kind: Kind, nodes: usize, lasts: u64, dice: &mut Dice) -> Planned {
             };
             (dice.pick(&[short, long]), crash)
         }
+        Kind::Stop => (long, Fault::Stop { whom }),
         Kind::Everyone => (short, Fault::Everyone),
         Kind::Pause => (long, Fault::Pause { whom }),
         Kind::Acceptor => (dice.pick(&[short, long]), Fault::Acceptor { whom }),

@@ -119,7 +119,20 @@ impl World {
         for (ticket, answer) in out.answers {
             self.on_answer(node, ticket, answer)?;
         }
-        Ok(())
+        self.end_if_stopped(node)
+    }
+
+    /// A server that was told to stop goes when nobody waits any more.
+    fn end_if_stopped(&mut self, node: usize) -> Checked {
+        let run = self.nodes[node].running.as_ref();
+        if run.is_none_or(|run| !run.stopping || !run.replica.is_idle()) {
+            return Ok(());
+        }
+        self.counts.one(Seen::Stopped);
+        // The end of the fault may have come before the server heard of it.
+        self.clock.after(START_AGAIN, Due::Start { node });
+        let (power, noticed) = (false, true);
+        self.crash(node, Crash { power, noticed })
     }
 
     fn crash_in_round(&mut self, node: usize, crash: Crash) -> Checked {
@@ -155,6 +168,11 @@ impl World {
                     self.counts.one(Seen::AcceptorRecovered);
                     tell!(self, "{id} recover");
                     Input::AcceptorRecovered(acceptor)
+                }
+                Arrival::Stop => {
+                    run.stopping = true;
+                    tell!(self, "{id} stop");
+                    Input::Stop
                 }
             };
             run.replica.step(input, out);

@@ -187,10 +187,7 @@ impl World {
             }
             Due::Read { batch } => self.on_read(batch),
             Due::Fault { number } => self.on_fault(number),
-            Due::End { number } => {
-                self.on_fault_end(number);
-                Ok(())
-            }
+            Due::End { number } => self.on_fault_end(number),
         }
     }
 
@@ -242,6 +239,7 @@ impl World {
                 Some(run) => {
                     let status = run.replica.status();
                     (status.applied, status.acceptor_up) == (decided, true)
+                        && !run.stopping
                         && self.watch.hash(decided).unwrap_or(status.hash) == status.hash
                 }
             })
