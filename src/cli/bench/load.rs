@@ -88,7 +88,7 @@ pub(super) struct Live {
 pub(super) struct Results {
     /// Latencies of successes, in microseconds.
     pub(super) latencies: Histogram<u32>,
-    /// By code, and by the words of [`Failure`].
+    /// By the code of the reply, or `lost` and `timed-out` for what got none.
     pub(super) errors: BTreeMap<&'static str, u64>,
 }
 
