@@ -9,7 +9,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | [`history`] | operations, their ends, and what each end proves |
-//! | [`format`] | a history as lines of text, and back |
+//! | [`mod@format`] | a history as lines of text, and back |
 //! | [`part`] | the history cut into keys: what each operation says about one key |
 //! | `values`, `bits` | values as small numbers, sets of operations as bits |
 //! | `search` | the search for an order, one key at a time |
