@@ -8,8 +8,9 @@
 //!
 //! The protocol is a value that is stepped: [`replica::Replica::step`] takes one input and writes
 //! what it wants done into an [`outbox::Outbox`]. It never sees a socket, a file, a thread or a
-//! clock. The shell in [`server`] gives it all of these. So the same code can be driven by a test,
-//! message by message, and by five processes under load.
+//! clock. The shell in [`server`] gives it all of these; the one in [`sim`] gives it a virtual clock,
+//! network and disk, all from one seed. So the same code can be driven by a test, message by message,
+//! by thousands of simulated lives a minute, and by five processes under load.
 //!
 //! # The flow of a write
 //!
@@ -37,7 +38,7 @@
 //! 3. the server as a value: [`outbox`], [`replica`]
 //! 4. text and files: [`wire`] and [`disk`]
 //! 5. the judge of what clients saw: [`check`]
-//! 6. the shell: [`server`]
+//! 6. the shells, strangers to each other: [`server`], [`sim`]
 //! 7. the other end: [`client`]
 //! 8. commands: [`cli`]
 //!
@@ -52,5 +53,6 @@ pub mod outbox;
 pub mod paxos;
 pub mod replica;
 pub mod server;
+pub mod sim;
 pub mod text;
 pub mod wire;

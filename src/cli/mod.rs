@@ -34,6 +34,7 @@ mod reach;
 pub mod server;
 mod shell;
 mod signal;
+mod simulate;
 mod status;
 mod style;
 
@@ -107,6 +108,8 @@ enum Command {
     Check(check::Args),
     /// Print what a server's log on disk holds
     Log(log::Args),
+    /// Live simulated cluster lives under faults, and check every step of them
+    Simulate(simulate::Args),
 }
 
 /// Does what the command line says, and returns the exit code of the process.
@@ -125,6 +128,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Log(args) => log::run(args),
+        Command::Simulate(args) => simulate::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! A server that says what a test tells it to: for what a real one does too rarely.
 
+#![allow(dead_code, reason = "each test program uses a part")]
 #![allow(
     clippy::disallowed_methods,
     reason = "a fake server listens where it can"

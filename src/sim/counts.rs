@@ -1,0 +1,120 @@
+//! How often things happened: a simulation whose faults never come tests nothing.
+
+use std::fmt;
+
+macro_rules! seen {
+    ($($name:ident = $text:literal,)*) => {
+        /// What is counted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "their texts say it")]
+        pub enum Seen {
+            $($name,)*
+        }
+
+        impl Seen {
+            /// Everything that is counted, in order.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// How it is called in a summary.
+            pub fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+
+        const KINDS: usize = [$(Seen::$name,)*].len();
+    };
+}
+
+seen! {
+    Messages = "messages arrived",
+    Lost = "messages lost",
+    Doubled = "messages doubled",
+    Overtaken = "messages overtaken",
+    HeldLate = "messages held and delivered late",
+    SlowLinks = "links slowed",
+    CutOneWay = "links cut one way",
+    CutBothWays = "links cut both ways",
+    Isolated = "nodes isolated",
+    Split = "clusters split",
+    Hub = "partial partitions: only a hub",
+    Chain = "partial partitions: a chain",
+    Closed = "links closed and opened again",
+    PowerLost = "power losses",
+    Killed = "processes killed",
+    Stopped = "servers stopped in an orderly way",
+    CrashedInRound = "crashes in the middle of a round",
+    AllCrashed = "all nodes at once",
+    WritesLost = "unsynced writes lost",
+    TornTails = "torn tails cut",
+    Paused = "processes frozen",
+    AcceptorFailed = "acceptors failed",
+    AcceptorRecovered = "acceptors recovered",
+    Skewed = "clocks skewed",
+    SlowDisk = "disks slowed",
+    FullDisk = "disks full",
+    FailedSync = "disk operations failed",
+    DiskEnded = "nodes ended by their disk",
+    Flipped = "bytes flipped",
+    Refused = "starts refused over damage",
+    Restarts = "restarts",
+    Elections = "elections",
+    Slots = "slots decided",
+    Operations = "client operations",
+    WritesDone = "writes done",
+    WritesNotDone = "writes surely not done",
+    WritesUnknown = "writes of unknown outcome",
+    ReadsDone = "reads done",
+    ListsDone = "lists done",
+    LocalReads = "local reads",
+    OnceAgain = "once sent again",
+    TimedOut = "client time-outs",
+    Unanswered = "requests without an answer",
+    PlannedFaults = "faults planned",
+    MootFaults = "faults that met nothing to break",
+}
+
+/// A count of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts([u64; KINDS]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([0; KINDS])
+    }
+}
+
+impl Counts {
+    /// How often.
+    pub fn of(&self, seen: Seen) -> u64 {
+        self.0[seen as usize]
+    }
+
+    /// Adds what another life has seen.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine += theirs;
+        }
+    }
+
+    pub(super) fn one(&mut self, seen: Seen) {
+        self.many(seen, 1);
+    }
+
+    pub(super) fn many(&mut self, seen: Seen, count: u64) {
+        self.0[seen as usize] += count;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &seen in Seen::ALL {
+            let count = self.of(seen);
+            if count > 0 {
+                writeln!(f, "{count:>12}  {}", seen.text())?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,632 @@
+//! What a node does: rounds, the log thread, starting and crashing. The second shell's own code.
+//!
+//! It follows `server`: a round takes everything that has arrived, then a tick if one is due, and
+//! hands out in the order of `server::core`; the log thread groups what waits and follows
+//! `server::recorder`, its rule for promises among it.
+
+use super::clock::{Due, MS};
+use super::counts::Seen;
+use super::node::{AcceptorState, Arrival, Crash, Group, Job, Running};
+use super::watch::{Checked, ensure};
+use super::world::{World, line, tell, text};
+use super::{Mistake, service};
+use crate::disk::LogError;
+use crate::disk::log::Log;
+use crate::disk::record;
+use crate::outbox::{Outbox, To};
+use crate::paxos::acceptor::Acceptor;
+use crate::paxos::message::{Message, Vote};
+use crate::paxos::record::Record;
+use crate::replica::{Config, Input, Replica, Status};
+use crate::wire::peer::{parse_message, write_notice, write_vote};
+
+/// How many rounds share a sync at most.
+const JOBS_MAX: usize = 1_024;
+
+/// Records that need no sync are written at so many bytes; far fewer than a server waits for, so
+/// that it happens.
+const PENDING_BYTES_MAX: usize = 400;
+
+/// The part of a crash in a round that comes while the log thread is at work.
+const LOGGING: u8 = 3;
+
+/// How long the log thread takes for what needs no sync.
+const UNSYNCED_US: u64 = 5;
+
+/// After a start that the disk did not allow, it is tried again.
+const START_AGAIN: u64 = 100 * MS;
+
+impl World {
+    // --- Rounds ---
+
+    pub(super) fn on_tick(&mut self, node: usize, life: u64) -> Checked {
+        let at = &mut self.nodes[node];
+        if at.life != life {
+            return Ok(());
+        }
+        let Some(run) = &mut at.running else {
+            return Ok(());
+        };
+        run.tick_due = true;
+        self.clock.after(at.tick, Due::Tick { node, life });
+        self.round(node)
+    }
+
+    pub(super) fn on_round(&mut self, node: usize, life: u64) -> Checked {
+        if self.nodes[node].life != life {
+            return Ok(());
+        }
+        if let Some(run) = &mut self.nodes[node].running {
+            run.round_due = false;
+        }
+        self.round(node)
+    }
+
+    pub(super) fn on_thaw(&mut self, node: usize, life: u64) -> Checked {
+        if self.nodes[node].life != life {
+            return Ok(());
+        }
+        let Some(run) = &mut self.nodes[node].running else {
+            return Ok(());
+        };
+        // Once the faults are over it thaws before its time.
+        if run.frozen != 1 {
+            run.frozen = run.frozen.saturating_sub(1);
+            return Ok(());
+        }
+        run.frozen = 0;
+        tell!(self, "n{} thaws", node + 1);
+        self.round(node)?;
+        let run = self.nodes[node].running.as_mut();
+        if run.is_some_and(|run| std::mem::take(&mut run.logged_due)) {
+            self.on_logged(node, life)?;
+        }
+        Ok(())
+    }
+
+    fn round(&mut self, node: usize) -> Checked {
+        if !self.nodes[node].is_awake() {
+            return Ok(());
+        }
+        let mut run = self.nodes[node].running.take().expect("it is awake");
+        let mut out = Outbox::default();
+        self.inputs(node, &mut run, &mut out)?;
+        if let Some((0, crash)) = run.crash_in_round {
+            self.nodes[node].running = Some(run);
+            return self.crash_in_round(node, crash);
+        }
+        run.replica.flush(&mut out);
+        let status = run.replica.status();
+        self.look(node, &mut run, &status, &mut out)?;
+        for (to, notice) in out.now.drain(..) {
+            self.watch.on_notice(self.nodes[node].id, &notice)?;
+            let text = line(|bytes| write_notice(bytes, &notice));
+            self.send_to(node, to, &text);
+        }
+        if let Some((1, crash)) = run.crash_in_round {
+            self.nodes[node].running = Some(run);
+            return self.crash_in_round(node, crash);
+        }
+        if !out.records.is_empty() || !out.votes.is_empty() {
+            run.jobs.push_back(Job::Step(out.records, out.votes));
+        }
+        let crash = run.crash_in_round;
+        self.nodes[node].running = Some(run);
+        self.next_group(node)?;
+        if let Some((2, crash)) = crash {
+            return self.crash_in_round(node, crash);
+        }
+        for (ticket, answer) in out.answers {
+            self.on_answer(node, ticket, answer)?;
+        }
+        self.end_if_stopped(node)
+    }
+
+    /// A server that was told to stop goes when nobody waits any more.
+    fn end_if_stopped(&mut self, node: usize) -> Checked {
+        let run = self.nodes[node].running.as_ref();
+        if run.is_none_or(|run| !run.stopping || !run.replica.is_idle()) {
+            return Ok(());
+        }
+        self.counts.one(Seen::Stopped);
+        // The end of the fault may have come before the server heard of it.
+        self.clock.after(START_AGAIN, Due::Start { node });
+        let (power, noticed) = (false, true);
+        self.crash(node, Crash { power, noticed })
+    }
+
+    fn crash_in_round(&mut self, node: usize, crash: Crash) -> Checked {
+        self.counts.one(Seen::CrashedInRound);
+        // The end of the fault may have come before the round did.
+        self.clock.after(START_AGAIN, Due::Start { node });
+        self.crash(node, crash)
+    }
+
+    /// Steps the replica with all that waits.
+    fn inputs(&mut self, node: usize, run: &mut Running, out: &mut Outbox) -> Checked {
+        let id = self.nodes[node].id;
+        while let Some(arrival) = run.inbox.pop_front() {
+            let input = match arrival {
+                Arrival::Line { from, line } => {
+                    let message = parse_message(&line)
+                        .map_err(|error| format!("{id} cannot read {:?}: {error}", text(&line)))?;
+                    let from = self.nodes[from].id;
+                    Input::Message { from, message }
+                }
+                Arrival::Requests(batch) => {
+                    service::step(&self.batches[batch], batch, &self.history, run, out);
+                    continue;
+                }
+                Arrival::LinkUp(peer) => Input::LinkUp(self.nodes[peer].id),
+                Arrival::LinkDown(peer) => Input::LinkDown(self.nodes[peer].id),
+                Arrival::Own(vote) => Input::Message {
+                    from: id,
+                    message: Message::Vote(vote),
+                },
+                Arrival::Recovered(acceptor) => {
+                    run.acceptor = AcceptorState::Up;
+                    self.counts.one(Seen::AcceptorRecovered);
+                    tell!(self, "{id} recover");
+                    Input::AcceptorRecovered(acceptor)
+                }
+                Arrival::Stop => {
+                    run.stopping = true;
+                    tell!(self, "{id} stop");
+                    Input::Stop
+                }
+            };
+            run.replica.step(input, out);
+        }
+        if std::mem::take(&mut run.tick_due) {
+            run.replica.step(Input::Tick, out);
+        }
+        match (run.acceptor, self.nodes[node].acceptor_failed > 0) {
+            (AcceptorState::Up, true) => {
+                run.acceptor = AcceptorState::Failed;
+                tell!(self, "{id} fail");
+                run.replica.step(Input::AcceptorFailed, out);
+            }
+            (AcceptorState::Failed, false) => {
+                run.acceptor = AcceptorState::Recovering;
+                run.jobs.push_back(Job::Recover);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The checks look at a node after a round, before anything leaves it.
+    fn look(
+        &mut self,
+        node: usize,
+        run: &mut Running,
+        status: &Status,
+        out: &mut Outbox,
+    ) -> Checked {
+        let id = self.nodes[node].id;
+        if let Some(alarm) = out.alarms.pop() {
+            return Err(format!("{id} alarms: {alarm}"));
+        }
+        for applied in self.watch.look(id, &mut run.replica, status)? {
+            self.history.on_applied(applied)?;
+        }
+        let leads = (status.role == "leader").then_some(status.ballot);
+        if leads != run.leads {
+            run.leads = leads;
+            match leads {
+                Some(ballot) => {
+                    self.counts.one(Seen::Elections);
+                    tell!(self, "{id} leads {ballot}");
+                }
+                None => tell!(self, "{id} leads no longer"),
+            }
+        }
+        Ok(())
+    }
+
+    fn send_to(&mut self, from: usize, to: To, line: &super::network::Line) {
+        match to {
+            To::One(id) => {
+                let to = usize::from(id.number() - 1);
+                if to != from {
+                    self.send(from, to, line);
+                }
+            }
+            To::Others => {
+                for to in (0..self.nodes.len()).filter(|&to| to != from) {
+                    self.send(from, to, line);
+                }
+            }
+        }
+    }
+
+    // --- The log thread ---
+
+    /// Lets the log thread take what waits, if it does nothing.
+    fn next_group(&mut self, node: usize) -> Checked {
+        let at = &mut self.nodes[node];
+        let life = at.life;
+        let slow = at.slow_sync;
+        let Some(run) = &mut at.running else {
+            return Ok(());
+        };
+        if run.group.is_some() || run.jobs.is_empty() {
+            return Ok(());
+        }
+        let mut group = Group::default();
+        for _ in 0..JOBS_MAX {
+            match run.jobs.pop_front() {
+                Some(Job::Step(records, votes)) => {
+                    group.records.extend(records);
+                    group.votes.extend(votes);
+                }
+                Some(Job::Recover) => {
+                    group.recover = true;
+                    break;
+                }
+                None => break,
+            }
+        }
+        let binds = group.records.iter().any(Record::binds);
+        let promises = group.votes.iter();
+        let mut promises = promises.filter(|(_, vote)| matches!(vote, Vote::Promise(_)));
+        group.sync = binds || promises.next().is_some() || group.recover;
+        let wait = if group.sync {
+            let (least, most) = self.plan.sync;
+            let slow = if slow > 0 {
+                self.disk_dice.below(slow)
+            } else {
+                0
+            };
+            self.disk_dice.between(least..=most) + slow
+        } else {
+            UNSYNCED_US
+        };
+        let early = match self.mistake {
+            Some(Mistake::VotesBeforeSync) => std::mem::take(&mut group.votes),
+            _ => Vec::new(),
+        };
+        run.group = Some(group);
+        self.clock.after(wait, Due::Logged { node, life });
+        self.send_votes(node, early)
+    }
+
+    pub(super) fn on_logged(&mut self, node: usize, life: u64) -> Checked {
+        let at = &mut self.nodes[node];
+        if at.life != life {
+            return Ok(());
+        }
+        let Some(run) = &mut at.running else {
+            return Ok(());
+        };
+        if run.frozen > 0 {
+            run.logged_due = true;
+            return Ok(());
+        }
+        if let Some((LOGGING, crash)) = run.crash_in_round {
+            return self.crash_in_round(node, crash);
+        }
+        let group = run.group.take().expect("the log thread was busy");
+        if let Err(error) = keep(run, &group) {
+            return self.disk_failed(node, &error);
+        }
+        if group.sync {
+            self.on_synced(node)?;
+        }
+        let spare = self.disk_dice.chance(500);
+        if let Some(run) = &self.nodes[node].running
+            && let Some(job) = run.log.spare_job().filter(|_| spare)
+        {
+            // A spare that cannot be made is made when it is needed.
+            let _ = job.make();
+        }
+        self.send_votes(node, group.votes)?;
+        if group.recover {
+            self.recover_acceptor(node)?;
+        }
+        self.next_group(node)
+    }
+
+    /// Everything that was handed to the log is durable.
+    fn on_synced(&mut self, node: usize) -> Checked {
+        let at = &mut self.nodes[node];
+        let run = at.running.as_mut().expect("it runs");
+        let pending = std::mem::take(&mut run.pending);
+        run.pending_bytes = 0;
+        if !pending.is_empty() {
+            at.proven = at.durable.len();
+        }
+        self.on_durable(node, pending)
+    }
+
+    fn on_durable(&mut self, node: usize, records: Vec<Record>) -> Checked {
+        let id = self.nodes[node].id;
+        for record in &records {
+            if self.trace.is_some() {
+                let mut body = Vec::new();
+                record::write(&mut body, record);
+                tell!(self, "{id} record {}", text(&body));
+            }
+            self.watch.on_durable(id, record)?;
+        }
+        self.nodes[node].durable.extend(records);
+        Ok(())
+    }
+
+    fn send_votes(&mut self, node: usize, votes: Vec<(To, Vote)>) -> Checked {
+        let (id, life) = (self.nodes[node].id, self.nodes[node].life);
+        for (to, vote) in votes {
+            self.watch.on_vote(id, life, &vote)?;
+            if to == To::One(id) {
+                self.arrive(node, Arrival::Own(vote));
+            } else {
+                let text = line(|bytes| write_vote(bytes, &vote));
+                self.send_to(node, to, &text);
+            }
+        }
+        Ok(())
+    }
+
+    /// D8: the acceptor comes back by the same code as after a restart.
+    fn recover_acceptor(&mut self, node: usize) -> Checked {
+        let at = &mut self.nodes[node];
+        let run = at.running.as_mut().expect("it runs");
+        match run.log.read_all() {
+            Ok(records) => {
+                ensure!(
+                    records == at.durable,
+                    "{}: the log reads back {} records, {} are durable",
+                    at.id,
+                    records.len(),
+                    at.durable.len()
+                );
+                let records = with_mistake(self.mistake, records);
+                let acceptor = Acceptor::recover(&records);
+                self.arrive(node, Arrival::Recovered(acceptor));
+                Ok(())
+            }
+            Err(error) => self.disk_failed(node, &error),
+        }
+    }
+
+    /// P37, P38: after a failed write or sync the process ends; somebody starts it again.
+    fn disk_failed(&mut self, node: usize, error: &LogError) -> Checked {
+        self.counts.one(Seen::DiskEnded);
+        tell!(self, "n{} ends: {error}", node + 1);
+        let power = self.disk_dice.chance(300);
+        let wait = self.disk_dice.between(50 * MS..=300 * MS);
+        let noticed = true;
+        self.crash(node, Crash { power, noticed })?;
+        self.clock.after(wait, Due::Start { node });
+        Ok(())
+    }
+
+    // --- Crashes and starts ---
+
+    /// The process is gone, and with the power what was not synced. What the log thread was about
+    /// to do may have been done, up to any of its steps.
+    pub(super) fn crash(&mut self, node: usize, crash: Crash) -> Checked {
+        let Some(mut run) = self.nodes[node].running.take() else {
+            return Ok(());
+        };
+        let Crash { power, noticed } = crash;
+        self.counts
+            .one(if power { Seen::PowerLost } else { Seen::Killed });
+        let id = self.nodes[node].id;
+        tell!(
+            self,
+            "{id} crash{}",
+            if power { ", power lost" } else { "" }
+        );
+        if let Some(group) = run.group.take() {
+            // A commit is a write and a sync, or eight changes when a segment begins.
+            let changes = self.disk_dice.pick(&[0, 1, 1, 1, 2, 3, 4, 5, 6, 7]);
+            self.nodes[node].dir.cut_power_after(changes);
+            if keep(&mut run, &group).is_ok() && group.sync {
+                self.on_durable(node, run.pending)?;
+            }
+        }
+        let dir = &self.nodes[node].dir;
+        if power && dir.unsynced_writes() > 0 {
+            self.counts.one(Seen::WritesLost);
+        }
+        self.nodes[node].dir = if power {
+            dir.after_power_loss(&mut self.disk_dice)
+        } else {
+            dir.after_kill()
+        };
+        self.watch.on_crash(id);
+        for peer in 0..self.nodes.len() {
+            if peer != node {
+                self.close(node, peer, noticed);
+                self.close(peer, node, false);
+            }
+        }
+        self.lose_batches(node, noticed);
+        Ok(())
+    }
+
+    pub(super) fn on_start(&mut self, node: usize) -> Checked {
+        let at = &self.nodes[node];
+        if at.running.is_some() || at.lost || at.stays_down {
+            return Ok(());
+        }
+        if at.life == 0 {
+            Log::create(&at.dir, &self.log_options).map_err(|error| error.to_string())?;
+        }
+        match Log::open(at.dir.clone(), self.log_options) {
+            Ok((log, recovery)) => {
+                ensure!(
+                    !at.flipped,
+                    "P40: {} starts from a damaged log, cut {:?}",
+                    at.id,
+                    recovery.cut
+                );
+                if recovery.cut.is_some() {
+                    self.counts.one(Seen::TornTails);
+                }
+                self.start_from(node, log, recovery.records)
+            }
+            Err(LogError::Io { .. }) => {
+                self.clock.after(START_AGAIN, Due::Start { node });
+                Ok(())
+            }
+            Err(error) => {
+                ensure!(at.flipped, "{}: a sound log is refused: {error}", at.id);
+                self.counts.one(Seen::Refused);
+                tell!(self, "n{} refuses to start: {error}", node + 1);
+                self.nodes[node].lost = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn start_from(
+        &mut self,
+        node: usize,
+        mut log: Log<super::disk::SimDir>,
+        mut records: Vec<Record>,
+    ) -> Checked {
+        let at = &mut self.nodes[node];
+        let id = at.id;
+        ensure!(
+            records.starts_with(&at.durable),
+            "{id}: of {} durable records the log has not all: it has {}",
+            at.durable.len(),
+            records.len()
+        );
+        let news = records.split_off(at.durable.len());
+        self.on_durable(node, news)?;
+        let at = &mut self.nodes[node];
+        at.proven = at.durable.len();
+        let remembered = with_mistake(self.mistake, at.durable.clone());
+        let config = Config {
+            me: id,
+            members: self.members.clone(),
+            seed: self.seed ^ u64::from(id.number()),
+            deadline_ticks: self.plan.deadline_ticks,
+            preload: if self.plan.preload {
+                service::preload()
+            } else {
+                Vec::new()
+            },
+        };
+        let (mut replica, start) = Replica::recover(config, &remembered);
+        if let Err(LogError::Io { .. }) = log
+            .append(std::slice::from_ref(&start))
+            .and_then(|()| log.commit())
+        {
+            // What a failed commit left may be read back later.
+            at.dir = at.dir.after_kill();
+            self.clock.after(START_AGAIN, Due::Start { node });
+            return Ok(());
+        }
+        if at.life > 0 {
+            self.counts.one(Seen::Restarts);
+        }
+        let Record::Start(life) = start else {
+            return Err(format!("{id} starts with {start:?}"));
+        };
+        ensure!(
+            life > at.life,
+            "P52: start {life} of {id} comes after start {}",
+            at.life
+        );
+        at.life = life;
+        tell!(self, "{id} restart");
+        self.on_durable(node, vec![start])?;
+        let status = replica.status();
+        self.watch.on_start(id, &status)?;
+        for applied in self.watch.look(id, &mut replica, &status)? {
+            self.history.on_applied(applied)?;
+        }
+        let at = &mut self.nodes[node];
+        at.running = Some(Running::new(replica, log));
+        let life = at.life;
+        let wait = self.node_dice.below(at.tick);
+        self.clock.after(wait, Due::Tick { node, life });
+        for peer in 0..self.nodes.len() {
+            if peer != node {
+                let soon = self.node_dice.below(3 * MS);
+                self.clock.after(
+                    soon,
+                    Due::Dial {
+                        from: node,
+                        to: peer,
+                    },
+                );
+                let later = self.node_dice.below(30 * MS);
+                self.clock.after(
+                    later,
+                    Due::Dial {
+                        from: peer,
+                        to: node,
+                    },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    // --- Links ---
+
+    /// A closed link is dialled.
+    pub(super) fn on_dial(&mut self, from: usize, to: usize) {
+        let both = self.nodes[from].running.is_some() && self.nodes[to].running.is_some();
+        if !both || self.network.is_open(from, to) {
+            return;
+        }
+        if self.network.is_cut(from, to) || self.network.is_cut(to, from) {
+            let wait = self.node_dice.between(5 * MS..=60 * MS);
+            self.clock.after(wait, Due::Dial { from, to });
+            return;
+        }
+        self.network.open(from, to);
+        self.arrive(from, Arrival::LinkUp(to));
+    }
+
+    /// Closes a link; its far end notices, or does not.
+    pub(super) fn close(&mut self, from: usize, to: usize, noticed: bool) {
+        let (was_open, lost) = self.network.close(from, to);
+        self.counts.many(Seen::Lost, lost as u64);
+        if was_open && noticed {
+            self.arrive(to, Arrival::LinkDown(from));
+        }
+    }
+}
+
+/// What the log thread does with a group, but for the votes.
+fn keep(run: &mut Running, group: &Group) -> Result<(), LogError> {
+    run.log.append(&group.records)?;
+    run.pending.extend_from_slice(&group.records);
+    run.pending_bytes += group.records.iter().map(bytes_of).sum::<usize>();
+    if group.sync {
+        run.log.commit()?;
+    } else if run.pending_bytes > PENDING_BYTES_MAX {
+        run.log.write()?;
+        run.pending_bytes = 0;
+    }
+    Ok(())
+}
+
+/// About how many bytes a record takes.
+fn bytes_of(record: &Record) -> usize {
+    64 + match record {
+        Record::Accept(_, _, value) | Record::Learn(_, value) => value.as_bytes().len(),
+        _ => 0,
+    }
+}
+
+/// What a node remembers, with the mistake that is to be found.
+fn with_mistake(mistake: Option<Mistake>, mut records: Vec<Record>) -> Vec<Record> {
+    match mistake {
+        Some(Mistake::PromisesForgotten) => {
+            records.retain(|record| !matches!(record, Record::Promise(_)));
+        }
+        Some(Mistake::BallotsForgotten) => {
+            records.retain(|record| !matches!(record, Record::Ballot(_) | Record::Promise(_)));
+        }
+        _ => {}
+    }
+    records
+}

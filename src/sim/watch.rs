@@ -1,0 +1,387 @@
+//! Looks at the nodes from outside, and knows what must hold: the invariants of `paxos/mod.rs`.
+//!
+//! It sees what leaves a node (votes, notices), what is durable on its disk, and what its learner
+//! tells whoever asks; nothing of what a replica thinks. From that it keeps the one log that all
+//! learners must agree on, and the state that this log makes ([`Model`]).
+//!
+//! | invariant | is checked |
+//! | --- | --- |
+//! | I1 | on every `accept` sent, and every one that becomes durable |
+//! | I2, I3 | on every record that becomes durable, over restarts; on every `accepted` that leaves (P3) |
+//! | votes rest on records | on every vote that leaves (P1, P2) |
+//! | P6 | a ballot is prepared in one start only |
+//! | I4 | a slot has one value, at whatever learner, for ever, over restarts |
+//! | I5 | one state hash a slot |
+//! | I6 | when a learner calls a slot decided, a majority has its value durable under one ballot |
+//! | I7 | in [`super::history`] |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::model::{Applied, Model};
+use crate::outbox::Outbox;
+use crate::paxos::message::{Message, Notice, Vote};
+use crate::paxos::quorum::{Members, Votes};
+use crate::paxos::record::Record;
+use crate::paxos::types::{Ballot, NodeId, Slot, Value};
+use crate::replica::{Input, Replica, Status};
+
+/// What a check says: nothing, or which invariant does not hold and why.
+pub(super) type Checked<T = ()> = Result<T, String>;
+
+/// Fails a check.
+macro_rules! ensure {
+    ($holds:expr, $($text:tt)*) => {
+        if !$holds {
+            return Err(format!($($text)*));
+        }
+    };
+}
+pub(super) use ensure;
+
+/// One value that was accepted in a slot under a ballot, durable at these nodes.
+#[derive(Debug)]
+struct Accepted {
+    ballot: Ballot,
+    value: Value,
+    at: Votes,
+}
+
+/// What is known of a node.
+#[derive(Debug, Default)]
+struct Watched {
+    /// The highest ballot that its durable records promise.
+    promised: Option<Ballot>,
+    /// The highest ballot of a promise that left.
+    promise_sent: Option<Ballot>,
+    /// The highest slot that it accepted durably.
+    accepted: Slot,
+    /// The highest slot of an `accepted` that left.
+    accepted_sent: Slot,
+    /// Up to where it promised that all is decided and can be had from it.
+    told: Slot,
+    /// Up to where its learner was looked at.
+    looked: Slot,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Watch {
+    members: Members,
+    nodes: Vec<Watched>,
+    proposed: BTreeMap<(Slot, Ballot), Value>,
+    accepted: BTreeMap<Slot, Vec<Accepted>>,
+    own: BTreeSet<Ballot>,
+    /// Which start of its node prepared a ballot.
+    prepared: BTreeMap<Ballot, u64>,
+    decided: Vec<Value>,
+    hashes: BTreeMap<Slot, u64>,
+    model: Model,
+}
+
+fn place(id: NodeId) -> usize {
+    usize::from(id.number() - 1)
+}
+
+fn index(slot: Slot) -> usize {
+    usize::try_from(slot.0 - 1).expect("few slots")
+}
+
+impl Watch {
+    pub(super) fn new(members: Members) -> Self {
+        let nodes = members.iter().map(|_| Watched::default()).collect();
+        Self {
+            members,
+            nodes,
+            proposed: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            own: BTreeSet::new(),
+            prepared: BTreeMap::new(),
+            decided: Vec::new(),
+            hashes: BTreeMap::new(),
+            model: Model::default(),
+        }
+    }
+
+    /// The highest slot that any learner knew to be decided.
+    pub(super) fn decided(&self) -> Slot {
+        Slot(self.decided.len() as u64)
+    }
+
+    pub(super) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    // --- What is durable ---
+
+    /// A record of a node can be lost no more.
+    pub(super) fn on_durable(&mut self, id: NodeId, record: &Record) -> Checked {
+        let node = &mut self.nodes[place(id)];
+        let promised = node.promised.unwrap_or(Ballot::ZERO);
+        match record {
+            Record::Promise(ballot) => {
+                ensure!(
+                    *ballot >= promised,
+                    "I2: {id} promised {promised}, then {ballot}"
+                );
+                node.promised = Some(*ballot);
+            }
+            Record::Accept(ballot, slot, value) => {
+                ensure!(
+                    *ballot >= promised,
+                    "I3: {id} accepted {slot} under {ballot}, below its promise {promised}"
+                );
+                node.promised = Some(*ballot);
+                node.accepted = node.accepted.max(*slot);
+                let all = self.accepted.entry(*slot).or_default();
+                let known = all.iter_mut().find(|accepted| accepted.ballot == *ballot);
+                let Some(accepted) = known else {
+                    let (ballot, value) = (*ballot, value.clone());
+                    let mut at = Votes::default();
+                    at.insert(id);
+                    all.push(Accepted { ballot, value, at });
+                    return Ok(());
+                };
+                ensure!(
+                    accepted.value == *value,
+                    "I1: two values under {ballot} at {slot}"
+                );
+                accepted.at.insert(id);
+            }
+            Record::Ballot(ballot) => drop(self.own.insert(*ballot)),
+            Record::Learn(slot, value) => {
+                if let Some(decided) = slot
+                    .0
+                    .checked_sub(1)
+                    .and_then(|_| self.decided.get(index(*slot)))
+                {
+                    ensure!(decided == value, "I4: {id} learned another value at {slot}");
+                }
+            }
+            Record::Start(_) | Record::Decided(..) => {}
+        }
+        Ok(())
+    }
+
+    // --- What leaves ---
+
+    /// A vote leaves: it must rest on durable records.
+    pub(super) fn on_vote(&mut self, from: NodeId, start: u64, vote: &Vote) -> Checked {
+        let node = &mut self.nodes[place(from)];
+        let promised = node.promised.unwrap_or(Ballot::ZERO);
+        match vote {
+            Vote::Prepare { ballot, .. } => {
+                ensure!(
+                    self.own.contains(ballot),
+                    "P6: {from} prepares {ballot}, which is not on its disk"
+                );
+                let before = *self.prepared.entry(*ballot).or_insert(start);
+                ensure!(before == start, "P6: {from} uses {ballot} in two starts");
+            }
+            Vote::Promise(promise) => {
+                let ballot = promise.ballot;
+                ensure!(
+                    ballot <= promised,
+                    "P1: {from} promises {ballot}, which is not on its disk"
+                );
+                node.promise_sent = node.promise_sent.max(Some(ballot));
+                node.told = node.told.max(promise.decided);
+            }
+            Vote::Accepted { ballot, slot } => {
+                let all = self.accepted.get(slot);
+                let mut all = all.into_iter().flatten();
+                ensure!(
+                    all.any(|accepted| accepted.ballot == *ballot && accepted.at.contains(from)),
+                    "P2: {from} accepted {slot} under {ballot}, which is not on its disk"
+                );
+                ensure!(
+                    node.promise_sent <= Some(*ballot),
+                    "P3: {from} accepted {slot} under {ballot} after it told a higher promise"
+                );
+                node.accepted_sent = node.accepted_sent.max(*slot);
+            }
+            Vote::Mark { slot, .. } => {
+                let (told, durable) = (node.accepted_sent, node.accepted);
+                ensure!(
+                    (told..=durable).contains(slot),
+                    "P53: {from} marks {slot}; it told {told} and has {durable} on its disk"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// A notice leaves.
+    pub(super) fn on_notice(&mut self, from: NodeId, notice: &Notice) -> Checked {
+        match notice {
+            Notice::Accept {
+                ballot,
+                slot,
+                value,
+            } => {
+                let before = self.proposed.entry((*slot, *ballot));
+                let before = before.or_insert_with(|| value.clone());
+                ensure!(
+                    before == value,
+                    "I1: {from} proposes two values under {ballot} at {slot}"
+                );
+            }
+            // A new leader may know it from a promise alone, and lack the values.
+            Notice::Decided { upto, .. } => {
+                let mut slot = self.decided();
+                while slot < *upto {
+                    slot = slot.next();
+                    ensure!(
+                        self.has_majority(slot, |_| true),
+                        "I4: {from} tells that all up to {upto} is decided; {slot} is not"
+                    );
+                }
+            }
+            Notice::Heartbeat(beat) => {
+                let looked = self.nodes[place(from)].looked;
+                ensure!(
+                    beat.decided <= looked && beat.applied <= looked,
+                    "I4: the heartbeat of {from} tells more than its learner knows, {looked}"
+                );
+            }
+            Notice::Fetched {
+                from: first,
+                values,
+            } => {
+                for (value, at) in values.iter().zip(index(*first)..) {
+                    ensure!(
+                        self.decided.get(at) == Some(value),
+                        "I4: {from} teaches another value at s{}",
+                        at + 1
+                    );
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    // --- What learners know ---
+
+    /// A node ended a round: looks at what its learner knows. Returns what applied that was not
+    /// known before.
+    pub(super) fn look(
+        &mut self,
+        id: NodeId,
+        replica: &mut Replica,
+        status: &Status,
+    ) -> Checked<Vec<Applied>> {
+        let looked = self.nodes[place(id)].looked;
+        let mut applied = Vec::new();
+        ensure!(
+            status.decided >= looked,
+            "I4: {id} knew all up to {looked} to be decided, and now up to {}",
+            status.decided
+        );
+        if status.decided == looked {
+            return Ok(applied);
+        }
+        ensure!(
+            status.applied == status.decided,
+            "P19: {id} ended a round with {} decided and {} applied",
+            status.decided,
+            status.applied
+        );
+        let mut next = looked.next();
+        while next <= status.decided {
+            let values = decided_values(&self.members, id, replica, next, status.decided);
+            ensure!(
+                !values.is_empty(),
+                "{id} does not tell what it knows at {next}"
+            );
+            for value in values {
+                if let Some(news) = self.on_decided(id, next, value)? {
+                    applied.extend(news);
+                }
+                next = next.next();
+            }
+        }
+        self.nodes[place(id)].looked = status.decided;
+        let hash = *self.hashes.entry(status.applied).or_insert(status.hash);
+        ensure!(
+            hash == status.hash,
+            "I5: the store of {id} differs at {}: {:016x}, elsewhere {hash:016x}",
+            status.applied,
+            status.hash
+        );
+        Ok(applied)
+    }
+
+    fn on_decided(
+        &mut self,
+        id: NodeId,
+        slot: Slot,
+        value: Value,
+    ) -> Checked<Option<Vec<Applied>>> {
+        if let Some(decided) = self.decided.get(index(slot)) {
+            ensure!(
+                *decided == value,
+                "I4: {slot} is decided with two values, the other at {id}"
+            );
+            return Ok(None);
+        }
+        ensure!(
+            self.has_majority(slot, |known| *known == value),
+            "I6: {id} calls {slot} decided, and no majority has it on disk"
+        );
+        let applied = self.model.apply(&value)?;
+        self.decided.push(value);
+        Ok(Some(applied))
+    }
+
+    /// Whether a majority has accepted such a value durably, under one ballot.
+    fn has_majority(&self, slot: Slot, such: impl Fn(&Value) -> bool) -> bool {
+        let all = self.accepted.get(&slot);
+        all.into_iter()
+            .flatten()
+            .any(|accepted| such(&accepted.value) && accepted.at.is_majority_of(&self.members))
+    }
+
+    // --- Restarts ---
+
+    /// A node is gone.
+    pub(super) fn on_crash(&mut self, id: NodeId) {
+        self.nodes[place(id)].looked = Slot::ZERO;
+    }
+
+    /// A node came back: it knows what it told others to know.
+    pub(super) fn on_start(&self, id: NodeId, status: &Status) -> Checked {
+        let told = self.nodes[place(id)].told;
+        ensure!(
+            status.decided >= told,
+            "P17: {id} promised that all up to {told} can be had from it, and came back with {}",
+            status.decided
+        );
+        Ok(())
+    }
+
+    /// The state hash at a slot, as the first node told it.
+    pub(super) fn hash(&self, slot: Slot) -> Option<u64> {
+        self.hashes.get(&slot).copied()
+    }
+}
+
+/// The decided values that a node knows, asked for as a peer would. None where they are trimmed.
+fn decided_values(
+    members: &Members,
+    id: NodeId,
+    replica: &mut Replica,
+    from: Slot,
+    upto: Slot,
+) -> Vec<Value> {
+    let peer = members.others(id).next().unwrap_or(id);
+    let fetch = Input::Message {
+        from: peer,
+        message: Message::Notice(Notice::Fetch { from, upto }),
+    };
+    let mut out = Outbox::default();
+    replica.step(fetch, &mut out);
+    match out.now.pop() {
+        Some((_, Notice::Fetched { values, .. })) => values,
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,419 @@
+//! The world of a life: nodes, network, clients and time, and what happens in it one by one.
+//!
+//! A life begins with all nodes starting on empty disks. In its *safety phase* clients ask and the
+//! faults of the plan come and go, and the checks look at every step. Then everything is mended,
+//! except for a minority of nodes that may stay down, and the *liveness phase* begins: every open
+//! request must end, all live nodes must become equal, and fresh requests at each of them must be
+//! done, each within a stated time.
+
+use std::fmt::Write as _;
+use std::rc::Rc;
+
+use super::clients::{Batch, CLIENTS, Client};
+use super::clock::{Clock, Due, MS, SECOND};
+use super::counts::{Counts, Seen};
+use super::dice::{Dice, Stream};
+use super::disk::SimDir;
+use super::faults::Active;
+use super::history::{Call, History, Reply, unique_key, value_of};
+use super::network::{Line, Network};
+use super::node::{Arrival, Node};
+use super::plan::Plan;
+use super::watch::{Checked, Watch, ensure};
+use super::{Mistake, Settings};
+use crate::disk::log::Options as LogOptions;
+use crate::kv::command::{Command, Write};
+use crate::outbox::Answer;
+use crate::paxos::quorum::Members;
+use crate::paxos::types::NodeId;
+
+/// How many requests a life has, at least.
+pub(super) const OPERATIONS_MIN: u64 = 200;
+
+/// When the safety phase ends at the latest, however few requests there were.
+const SAFETY_MAX: u64 = 20 * SECOND;
+
+/// Within this time after the faults, no request is open, and all live nodes are equal.
+const SETTLED_WITHIN: u64 = 5 * SECOND;
+
+/// Within this time more, a fresh write and a fresh read at each live node are done.
+const FRESH_WITHIN: u64 = SECOND;
+
+/// How often it is looked whether a phase is over.
+const LOOK_EVERY: u64 = 10 * MS;
+
+/// Where a life is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    Safety,
+    /// Since when the faults are over.
+    Settling(u64),
+    /// Since when, and which batches are fresh.
+    Fresh(u64, Vec<usize>),
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) mistake: Option<Mistake>,
+    pub(super) members: Members,
+    pub(super) plan: Plan,
+    pub(super) without: Vec<usize>,
+    pub(super) clock: Clock,
+    pub(super) steps: u64,
+    pub(super) phase: Phase,
+    looked: u64,
+    pub(super) nodes: Vec<Node>,
+    pub(super) network: Network,
+    pub(super) active: Vec<Option<Active>>,
+    pub(super) clients: Vec<Client>,
+    pub(super) batches: Vec<Batch>,
+    pub(super) log_options: LogOptions,
+    pub(super) disk_dice: Dice,
+    pub(super) node_dice: Dice,
+    pub(super) client_dice: Dice,
+    pub(super) watch: Watch,
+    pub(super) history: History,
+    pub(super) counts: Counts,
+    pub(super) trace: Option<String>,
+}
+
+/// Writes a line of the trace, if there is one.
+macro_rules! tell {
+    ($world:expr, $($text:tt)*) => {
+        if $world.trace.is_some() {
+            $world.tell(format_args!($($text)*));
+        }
+    };
+}
+pub(super) use tell;
+
+impl World {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let seed = settings.seed;
+        let plan = Plan::draw(settings.profile, &mut Dice::new(seed, Stream::Plan));
+        let ids = (1..=plan.size).filter_map(NodeId::new);
+        let members = Members::new(ids).expect("an odd number of nodes");
+        let nodes: Vec<Node> = members
+            .iter()
+            .zip(&plan.clock_percent)
+            .map(|(id, percent)| Node::new(id, SimDir::new(plan.sector_bytes), MS / 10 * percent))
+            .collect();
+        let network = Dice::new(seed, Stream::Network);
+        let mut counts = Counts::default();
+        if plan.clock_percent.iter().any(|&percent| percent != 100) {
+            counts.one(Seen::Skewed);
+        }
+        let log_options = LogOptions {
+            first_segment_bytes: plan.first_segment_bytes,
+            segment_bytes_max: plan.segment_bytes_max,
+        };
+        Self {
+            seed,
+            mistake: settings.mistake,
+            without: settings.without.clone(),
+            clock: Clock::default(),
+            steps: 0,
+            phase: Phase::Safety,
+            looked: 0,
+            network: Network::new(nodes.len(), plan.delay, network),
+            active: plan.faults.iter().map(|_| None).collect(),
+            clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+            batches: Vec::new(),
+            log_options,
+            disk_dice: Dice::new(seed, Stream::Disks),
+            node_dice: Dice::new(seed, Stream::Nodes),
+            client_dice: Dice::new(seed, Stream::Clients),
+            watch: Watch::new(members.clone()),
+            history: History::default(),
+            counts,
+            trace: settings.trace.then(String::new),
+            members,
+            nodes,
+            plan,
+        }
+    }
+
+    /// Lives. An error says which check failed.
+    pub(super) fn run(&mut self) -> Checked {
+        for node in 0..self.nodes.len() {
+            let at = self.node_dice.below(5 * MS);
+            self.clock.at(at, Due::Start { node });
+        }
+        for client in 0..CLIENTS {
+            self.clients[client].server = self.client_dice.index(self.nodes.len());
+            let at = 20 * MS + self.client_dice.below(100 * MS);
+            self.clock.at(at, Due::Client { client, turn: 0 });
+        }
+        for number in 0..self.plan.faults.len() {
+            if !self.without.contains(&number) {
+                self.counts.one(Seen::PlannedFaults);
+                let at = self.plan.faults[number].at;
+                self.clock.at(at, Due::Fault { number });
+            }
+        }
+        while let Some(due) = self.clock.next() {
+            self.steps += 1;
+            self.take(due)?;
+            if self.clock.now() >= self.looked + LOOK_EVERY {
+                self.looked = self.clock.now();
+                if self.is_over()? {
+                    return self.check_end();
+                }
+            }
+        }
+        Err("nothing is due any more".into())
+    }
+
+    fn take(&mut self, due: Due) -> Checked {
+        match due {
+            Due::Tick { node, life } => self.on_tick(node, life),
+            Due::Round { node, life } => self.on_round(node, life),
+            Due::Logged { node, life } => self.on_logged(node, life),
+            Due::Arrival { from, to } => {
+                self.on_arrival(from, to);
+                Ok(())
+            }
+            Due::Dial { from, to } => {
+                self.on_dial(from, to);
+                Ok(())
+            }
+            Due::Start { node } => self.on_start(node),
+            Due::Thaw { node, life } => self.on_thaw(node, life),
+            Due::Client { client, turn } => {
+                self.on_client(client, turn);
+                Ok(())
+            }
+            Due::Read { batch } => self.on_read(batch),
+            Due::Fault { number } => self.on_fault(number),
+            Due::End { number } => self.on_fault_end(number),
+        }
+    }
+
+    // --- Phases ---
+
+    fn is_over(&mut self) -> Checked<bool> {
+        let now = self.clock.now();
+        match self.phase.clone() {
+            Phase::Safety => {
+                let enough = self.counts.of(Seen::Operations) >= OPERATIONS_MIN;
+                if now >= SAFETY_MAX || now >= self.plan.lasts && enough {
+                    ensure!(
+                        enough,
+                        "liveness: only {} requests in {SAFETY_MAX} us",
+                        self.counts.of(Seen::Operations)
+                    );
+                    self.heal()?;
+                    self.phase = Phase::Settling(now);
+                    tell!(self, "--- all faults are over ---");
+                }
+            }
+            Phase::Settling(since) => {
+                if self.is_settled() {
+                    let fresh = self.ask_everyone();
+                    self.phase = Phase::Fresh(now, fresh);
+                } else if now > since + SETTLED_WITHIN {
+                    return Err(self.unsettled(SETTLED_WITHIN));
+                }
+            }
+            Phase::Fresh(since, fresh) => {
+                if self.is_settled() {
+                    self.check_fresh(&fresh)?;
+                    return Ok(true);
+                }
+                if now > since + FRESH_WITHIN {
+                    return Err(self.unsettled(FRESH_WITHIN));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// No request is open, and all nodes that run know and hold the same.
+    fn is_settled(&self) -> bool {
+        let decided = self.watch.decided();
+        self.batches.iter().rev().all(|batch| batch.closed)
+            && self.nodes.iter().all(|node| match &node.running {
+                None => node.lost || node.stays_down,
+                Some(run) => {
+                    let status = run.replica.status();
+                    (status.applied, status.acceptor_up) == (decided, true)
+                        && !run.stopping
+                        && self.watch.hash(decided).unwrap_or(status.hash) == status.hash
+                }
+            })
+            && self.leader().is_some()
+    }
+
+    fn unsettled(&self, within: u64) -> String {
+        let mut text = format!(
+            "liveness: {} ms after the faults, {} is decided, leader {:?}",
+            within / MS,
+            self.watch.decided(),
+            self.leader().map(|at| self.nodes[at].id),
+        );
+        for node in &self.nodes {
+            let state = match &node.running {
+                None => "down".into(),
+                Some(run) => {
+                    let status = run.replica.status();
+                    format!("{} at {}", status.role, status.applied)
+                }
+            };
+            let _ = write!(text, "; {} {state}", node.id);
+        }
+        for (number, batch) in self.batches.iter().enumerate() {
+            if !batch.closed {
+                let (client, at) = (batch.client, self.nodes[batch.node].id);
+                let _ = write!(text, "; batch {number} of client {client} open at {at}");
+            }
+        }
+        text
+    }
+
+    /// The node that leads with the highest ballot.
+    pub(super) fn leader(&self) -> Option<usize> {
+        let leads = self.nodes.iter().enumerate().filter_map(|(at, node)| {
+            let ballot = node.running.as_ref()?.leads?;
+            Some((ballot, at))
+        });
+        leads.max().map(|(_, at)| at)
+    }
+
+    /// A fresh write and a fresh read at every node that runs.
+    fn ask_everyone(&mut self) -> Vec<usize> {
+        let mut fresh = Vec::new();
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].running.is_none() {
+                continue;
+            }
+            let ticket = self.history.next();
+            let put = Command::Write(Write::Put {
+                key: unique_key(ticket),
+                value: value_of(ticket),
+            });
+            let calls = vec![Call::Command(put), Call::Get(b"k0"[..].into())];
+            fresh.push(self.send_batch(0, node, calls));
+        }
+        fresh
+    }
+
+    fn check_fresh(&self, fresh: &[usize]) -> Checked {
+        for &number in fresh {
+            let batch = &self.batches[number];
+            for &ticket in batch.commands.iter().chain(&batch.reads) {
+                let operation = &self.history.operations()[ticket];
+                let done = matches!(
+                    operation.reply,
+                    Some(Reply::Value(_) | Reply::Answer(Answer::Done(_)))
+                );
+                ensure!(
+                    done,
+                    "liveness: request {ticket} to n{} in a healthy cluster came to {:?}",
+                    operation.asked.0,
+                    operation.reply
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The stores as wholes, and what can only be told when all is over.
+    fn check_end(&mut self) -> Checked {
+        self.counts.many(Seen::Slots, self.watch.decided().0);
+        let decided = self.watch.decided();
+        let model = self.watch.model().list(b"", decided.0);
+        for node in &self.nodes {
+            if let Some(run) = &node.running {
+                let store = run.replica.store();
+                let list = store.lock().list(b"");
+                ensure!(
+                    list == model,
+                    "I5: the store of {} is not what the log makes",
+                    node.id
+                );
+            }
+        }
+        self.history.check_end()?;
+        let planned = self.counts.of(Seen::PlannedFaults);
+        let moot = self.counts.of(Seen::MootFaults);
+        ensure!(
+            planned < 4 || moot < planned,
+            "of {planned} faults that were planned none came"
+        );
+        Ok(())
+    }
+
+    // --- Messages ---
+
+    /// Sends a line.
+    pub(super) fn send(&mut self, from: usize, to: usize, line: &Line) {
+        let sent = self.network.send(self.clock.now(), from, to, line);
+        if sent.overtook {
+            self.counts.one(Seen::Overtaken);
+        }
+        if sent.held {
+            self.counts.one(Seen::HeldLate);
+            return;
+        }
+        let [first, second] = sent.arrivals;
+        if first.is_none() {
+            self.counts.one(Seen::Lost);
+            tell!(self, "n{} -x n{} {}", from + 1, to + 1, text(line));
+        }
+        if second.is_some() {
+            self.counts.one(Seen::Doubled);
+        }
+        for time in sent.arrivals.into_iter().flatten() {
+            self.clock.at(time, Due::Arrival { from, to });
+        }
+    }
+
+    fn on_arrival(&mut self, from: usize, to: usize) {
+        let Some(line) = self.network.arrival(self.clock.now(), from, to) else {
+            return;
+        };
+        self.counts.one(Seen::Messages);
+        tell!(self, "n{} -> n{} {}", from + 1, to + 1, text(&line));
+        self.arrive(to, Arrival::Line { from, line });
+    }
+
+    /// Something arrives at a node that runs.
+    pub(super) fn arrive(&mut self, node: usize, arrival: Arrival) {
+        const WAIT_MAX: u64 = 60;
+        let life = self.nodes[node].life;
+        let Some(run) = &mut self.nodes[node].running else {
+            return;
+        };
+        run.inbox.push_back(arrival);
+        if !run.round_due {
+            run.round_due = true;
+            let wait = self.node_dice.below(WAIT_MAX);
+            self.clock.after(wait, Due::Round { node, life });
+        }
+    }
+
+    // --- The trace ---
+
+    pub(super) fn tell(&mut self, text: std::fmt::Arguments<'_>) {
+        let now = self.clock.now();
+        if let Some(trace) = &mut self.trace {
+            let (ms, us) = (now / MS, now % MS);
+            let _ = writeln!(trace, "{ms:>5}.{us:03} {text}");
+        }
+    }
+}
+
+/// A line for people.
+pub(super) fn text(line: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(line)
+}
+
+/// A line from what was written, without its LF.
+pub(super) fn line(write: impl FnOnce(&mut Vec<u8>)) -> Line {
+    let mut bytes = Vec::new();
+    write(&mut bytes);
+    assert_eq!(bytes.pop(), Some(b'\n'), "a message is a line");
+    Rc::from(bytes)
+}
