@@ -90,21 +90,21 @@ impl Report {
 pub fn check(history: &History, begins: Begins, states_max: u64) -> Report {
     let parts = Parts::of(history);
     let mut undecided = Vec::new();
-    let mut earliest: Option<(u64, &Part, usize)> = None;
+    let mut earliest: Option<(u64, &Part)> = None;
     for part in &parts.parts {
         match search::run(&part.entries, begins, states_max) {
             Outcome::Linearizable => {}
             Outcome::Undecided => undecided.push(part.key.clone()),
             Outcome::Fails(at) => {
-                let end = part.entries[at].returned.unwrap_or(u64::MAX);
-                if earliest.is_none_or(|(before, ..)| end < before) {
-                    earliest = Some((end, part, at));
+                let end = shrink::failing_end(part, at, begins, states_max);
+                if earliest.is_none_or(|(before, _)| end < before) {
+                    earliest = Some((end, part));
                 }
             }
         }
     }
-    let violation = earliest.map(|(_, part, at)| {
-        let shrunk = shrink::shrink(part, at, begins, states_max);
+    let violation = earliest.map(|(end, part)| {
+        let shrunk = shrink::shrink(part, end, begins, states_max);
         Counterexample::new(history, part, &shrunk)
     });
     Report {

@@ -4,9 +4,8 @@
 //! what was seen so far: what the key holds, and which pending operations are done. This is Wing and
 //! Gong's search (JPDC 1993) with the memory of Lowe's, done just in time (*Testing for
 //! linearizability*, CCPE 2017): an operation is done only when its end is due, after whichever other
-//! pending ones that takes. So the first end that no configuration explains ends the shortest prefix,
-//! in time, that is not linearizable. It keeps the number of configurations small by what is special
-//! about a map:
+//! pending ones that takes. It ends at the first end that no configuration explains. It keeps the
+//! number of configurations small by what is special about a map:
 //!
 //! * An answer that only saw something is done as soon as the key holds that: it changes nothing.
 //! * A `PUT` overwrites. When one is done, every other pending `PUT` may as well have been done right
@@ -30,7 +29,7 @@ use super::values::{ValueId, Values};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Linearizable,
-    /// At the end of this entry it is certain that there is none.
+    /// There is none, and from the end of this entry on that is certain, by all answers together.
     Fails(usize),
     /// Not known after looking at as many configurations as was allowed.
     Undecided,

@@ -33,9 +33,42 @@ pub(super) struct Shrunk {
     pub(super) last: usize,
 }
 
-/// Makes the history of `part`, which fails at the end of entry `last`, smaller.
-pub(super) fn shrink(part: &Part, last: usize, begins: Begins, states_max: u64) -> Shrunk {
-    let end = part.entries[last].returned.unwrap_or(u64::MAX);
+/// The time of the first end by which it was certain that `part` is not linearizable. The search knows
+/// all answers from the start, and may have stopped at the end of entry `at` because of one that came
+/// later; so the first end at which the history *up to there* fails is looked for.
+pub(super) fn failing_end(part: &Part, at: usize, begins: Begins, states_max: u64) -> u64 {
+    let from = part.entries[at].returned.unwrap_or(0);
+    let mut ends: Vec<u64> = part
+        .entries
+        .iter()
+        .filter_map(|entry| entry.returned)
+        .filter(|&end| end >= from)
+        .collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let fails = |&end: &u64| {
+        let entries: Vec<Entry> = part
+            .entries
+            .iter()
+            .filter(|entry| entry.called <= end)
+            .filter_map(|entry| match entry.returned {
+                Some(returned) if returned > end => given_up(entry),
+                _ => Some(entry.clone()),
+            })
+            .collect();
+        matches!(search::run(&entries, begins, states_max), Outcome::Fails(_))
+    };
+    // Nearly always it is the very first.
+    if ends.first().is_some_and(fails) {
+        return from;
+    }
+    let before = ends.partition_point(|end| !fails(end));
+    let last = ends.last().copied().unwrap_or(from);
+    ends.get(before).copied().unwrap_or(last)
+}
+
+/// Makes the history of `part`, which fails at `end`, smaller.
+pub(super) fn shrink(part: &Part, end: u64, begins: Begins, states_max: u64) -> Shrunk {
     // An operation that ended later was pending at that end: as good as open.
     let prefix: Vec<usize> = (0..part.entries.len())
         .filter(|&at| part.entries[at].called <= end)
@@ -43,7 +76,6 @@ pub(super) fn shrink(part: &Part, last: usize, begins: Begins, states_max: u64) 
     let mut shrinker = Shrinker {
         part,
         prefix: &prefix,
-        end,
         begins,
         try_max: TRY_STATES_MAX.min(states_max),
         left: STATES_MAX,
@@ -82,7 +114,7 @@ pub(super) fn shrink(part: &Part, last: usize, begins: Begins, states_max: u64) 
         last: *kept
             .iter()
             .max_by_key(|&&at| part.entries[at].returned)
-            .unwrap_or(&last),
+            .expect("nothing clashes with nothing"),
         aside,
         kept,
     }
@@ -91,7 +123,6 @@ pub(super) fn shrink(part: &Part, last: usize, begins: Begins, states_max: u64) 
 struct Shrinker<'a> {
     part: &'a Part,
     prefix: &'a [usize],
-    end: u64,
     begins: Begins,
     try_max: u64,
     left: u64,
@@ -117,7 +148,7 @@ impl Shrinker<'_> {
             .collect();
         matches!(
             search::run(&entries, self.begins, self.try_max),
-            Outcome::Fails(at) if entries[at].returned.is_some_and(|returned| returned <= self.end)
+            Outcome::Fails(_)
         )
     }
 }

@@ -244,7 +244,7 @@ fn counterexamples_stand_by_themselves() {
             .collect();
         assert!(
             !second_opinion(&ops, &relaxed),
-            "seed {seed}: {counterexample}"
+            "seed {seed}: {counterexample} {ops:?} {events:?}"
         );
         for left_out in &kept {
             let fewer: Vec<Event> = relaxed
