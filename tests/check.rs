@@ -1,9 +1,5 @@
 //! `quince check` and `--history` from outside.
 
-#[allow(
-    dead_code,
-    reason = "one fake server for all tests; this one needs little of it"
-)]
 mod fake;
 
 use std::process::{Command, Stdio};
