@@ -7,6 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::text::number;
+
 /// The largest cluster, and so the largest node number.
 pub const NODES_MAX: u8 = 9;
 
@@ -159,14 +161,8 @@ pub struct FormError {
 }
 
 /// A decimal number without sign, blank or leading zero: each number has one text.
-fn digits<T: FromStr>(text: &str) -> Option<T> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit());
-    let leading_zero = text.len() > 1 && text.starts_with('0');
-    if plain && !leading_zero {
-        text.parse().ok()
-    } else {
-        None
-    }
+fn digits<T: TryFrom<u64>>(text: &str) -> Option<T> {
+    T::try_from(number(text.as_bytes())?).ok()
 }
 
 impl FromStr for NodeId {

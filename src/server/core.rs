@@ -21,7 +21,7 @@ use crate::wire::peer::write_notice;
 
 use super::SharedOutgoing;
 use super::peers::line_of;
-use super::recorder::{Recorder, Told, own_message};
+use super::recorder::{Recorder, Told};
 
 /// How many events are taken before their results are handed out.
 const EVENTS_PER_ROUND: usize = 512;
@@ -81,7 +81,7 @@ pub(super) struct Core {
     alive: Arc<AtomicBool>,
     cluster: String,
     out: Outbox,
-    /// Whether the replica's acceptor is as the flag says; else the log is being read.
+    /// What the replica's acceptor is at the moment; the flag says what it should become.
     acceptor: AcceptorState,
     flag_waiters: Vec<Sender<()>>,
     waiting: HashMap<u64, Waiting>,
@@ -292,7 +292,7 @@ impl Core {
                     let from = self.outgoing.me();
                     self.step(Input::Message {
                         from,
-                        message: own_message(vote),
+                        message: Message::Vote(vote),
                     });
                 }
                 Told::Recovered(acceptor) => {

@@ -15,7 +15,7 @@ use crate::disk::dir::Dir;
 use crate::disk::log::Log;
 use crate::outbox::To;
 use crate::paxos::acceptor::Acceptor;
-use crate::paxos::message::{Message, Vote};
+use crate::paxos::message::Vote;
 use crate::paxos::record::Record;
 use crate::paxos::types::NodeId;
 use crate::wire::peer::write_vote;
@@ -287,9 +287,4 @@ fn record_bytes(record: &Record) -> usize {
         Record::Accept(_, _, value) | Record::Learn(_, value) => value.as_bytes().len(),
         Record::Start(_) | Record::Ballot(_) | Record::Promise(_) | Record::Decided(..) => 0,
     }
-}
-
-/// The message that a durable vote of this node is for itself.
-pub(super) fn own_message(vote: Vote) -> Message {
-    Message::Vote(vote)
 }

@@ -26,7 +26,7 @@ use std::io::Write as _;
 use crate::paxos::message::{Accepted, Heartbeat, Message, Notice, Probe, Promise, Stance, Vote};
 use crate::paxos::quorum::Members;
 use crate::paxos::types::{NodeId, Slot, Value};
-use crate::text::{Blanks, ParseError, Tokens, excerpt, write_quoted, write_token};
+use crate::text::{Blanks, ParseError, Tokens, excerpt, number, write_quoted, write_token};
 
 /// The version of this protocol; servers of different versions do not talk.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -423,22 +423,16 @@ fn parse_probe(tokens: &mut Tokens<'_>) -> Result<Probe, ParseError> {
     std::str::from_utf8(&token)
         .ok()
         .and_then(|text| text.split_once('.'))
-        .and_then(|(start, number)| {
+        .and_then(|(start, count)| {
             Some(Probe {
-                start: digits(start)?,
-                number: digits(number)?,
+                start: number(start.as_bytes())?,
+                number: number(count.as_bytes())?,
             })
         })
         .ok_or_else(|| ParseError {
             expected: "a probe such as 5.77".into(),
             found: excerpt(&token),
         })
-}
-
-fn digits(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
