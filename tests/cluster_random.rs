@@ -851,7 +851,7 @@ impl Watch {
                     assert_eq!(decided, value, "I4: {id} learned another value at {slot}");
                 }
             }
-            Record::Start(_) | Record::Decided(..) => {}
+            _ => {}
         }
     }
 

@@ -198,7 +198,7 @@ impl Replica {
             round_seen: own_round.max(acceptor.promised().round),
             acceptor: Some(acceptor),
             proposer: Proposer::default(),
-            learner: Learner::recover(records),
+            learner: Learner::recover(Slot::ZERO, records),
             election: Election::new(me, members.clone(), seed ^ start.rotate_left(32)),
             prepare_due: 0,
             heartbeat_due: 0,

@@ -157,7 +157,7 @@ impl Watch {
                     ensure!(decided == value, "I4: {id} learned another value at {slot}");
                 }
             }
-            Record::Start(_) | Record::Decided(..) => {}
+            _ => {}
         }
         Ok(())
     }

@@ -186,7 +186,7 @@ fn a_record_of_a_newer_version_is_refused() {
         (
             [&head[..], b"vote b1.1"],
             "log-00000001: cannot read record 2 at byte 28, though its checksum is right: expected \
-             start, ballot, promise, accept, decided or learn, found \"vote\"; was it written by a newer \
+             start, ballot, promise, accept, decided, learn, peer, trim, lost or sound, found \"vote\"; was it written by a newer \
              version of quince?",
         ),
         (
