@@ -56,7 +56,7 @@ impl Acceptor {
                 Record::Promise(ballot) => acceptor.promise(*ballot),
                 Record::Accept(ballot, slot, value) => {
                     acceptor.promise((*ballot).max(acceptor.promised));
-                    acceptor.accepted.insert(*slot, (*ballot, value.clone()));
+                    acceptor.recall(*slot, *ballot, value);
                 }
                 Record::Trim(slot) => acceptor.trim(*slot),
                 _ => {}
@@ -140,6 +140,7 @@ impl Acceptor {
             from,
             decided,
             next,
+            starts: Vec::new(),
             accepted: told,
         })
     }
@@ -167,7 +168,17 @@ impl Acceptor {
         Ok(())
     }
 
-    fn promise(&mut self, ballot: Ballot) {
+    /// Accepts again what was accepted once, unless something newer was accepted since.
+    pub fn recall(&mut self, slot: Slot, ballot: Ballot, value: &Value) {
+        let newest = self.accepted.entry(slot);
+        let newest = newest.or_insert_with(|| (ballot, value.clone()));
+        if ballot > newest.0 {
+            *newest = (ballot, value.clone());
+        }
+    }
+
+    /// Takes part in no ballot below this one from here on.
+    pub fn promise(&mut self, ballot: Ballot) {
         assert!(
             ballot >= self.promised,
             "I2: promise going back from {} to {ballot}",

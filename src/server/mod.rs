@@ -163,10 +163,11 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
         me: options.id,
         members: members.clone(),
         seed: options.seed,
+        mark: rand::random(),
         deadline_ticks: ticks(options.deadline),
         preload: preload(&options.preload),
     };
-    let (replica, start) = Replica::recover(config, &recovery.records);
+    let (replica, start) = Replica::recover(config, None, &recovery.records);
     let records = recovery.records.len();
     drop(recovery);
     // The start counter is in every id that this start makes: it must be on disk before the first.

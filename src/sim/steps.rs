@@ -13,7 +13,7 @@ use super::{Mistake, service};
 use crate::disk::LogError;
 use crate::disk::log::Log;
 use crate::disk::record;
-use crate::outbox::{Outbox, To};
+use crate::outbox::{Outbox, To, needs_sync};
 use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::{Message, Vote};
 use crate::paxos::record::Record;
@@ -267,10 +267,7 @@ impl World {
                 None => break,
             }
         }
-        let binds = group.records.iter().any(Record::binds);
-        let promises = group.votes.iter();
-        let mut promises = promises.filter(|(_, vote)| matches!(vote, Vote::Promise(_)));
-        group.sync = binds || promises.next().is_some() || group.recover;
+        group.sync = group.recover || needs_sync(&group.records, &group.votes);
         let wait = if group.sync {
             let (least, most) = self.plan.sync;
             let slow = if slow > 0 {
@@ -504,6 +501,7 @@ impl World {
             me: id,
             members: self.members.clone(),
             seed: self.seed ^ u64::from(id.number()),
+            mark: self.node_dice.mark(),
             deadline_ticks: self.plan.deadline_ticks,
             preload: if self.plan.preload {
                 service::preload()
@@ -511,7 +509,7 @@ impl World {
                 Vec::new()
             },
         };
-        let (mut replica, start) = Replica::recover(config, &remembered);
+        let (mut replica, start) = Replica::recover(config, None, &remembered);
         if let Err(LogError::Io { .. }) = log
             .append(std::slice::from_ref(&start))
             .and_then(|()| log.commit())

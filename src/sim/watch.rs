@@ -199,6 +199,7 @@ impl Watch {
                 );
                 node.accepted_sent = node.accepted_sent.max(*slot);
             }
+            Vote::Known(_) => {}
             Vote::Mark { slot, .. } => {
                 let (told, durable) = (node.accepted_sent, node.accepted);
                 ensure!(
