@@ -505,11 +505,7 @@ impl World {
             members: self.members.clone(),
             seed: self.seed ^ u64::from(id.number()),
             deadline_ticks: self.plan.deadline_ticks,
-            preload: if self.plan.preload {
-                service::preload()
-            } else {
-                Vec::new()
-            },
+            preload: self.preload.clone(),
         };
         let (mut replica, start) = Replica::recover(config, &remembered);
         if let Err(LogError::Io { .. }) = log
