@@ -503,11 +503,7 @@ impl World {
             seed: self.seed ^ u64::from(id.number()),
             mark: self.node_dice.mark(),
             deadline_ticks: self.plan.deadline_ticks,
-            preload: if self.plan.preload {
-                service::preload()
-            } else {
-                Vec::new()
-            },
+            preload: self.preload.clone(),
         };
         let (mut replica, start) = Replica::recover(config, None, &remembered);
         if let Err(LogError::Io { .. }) = log
