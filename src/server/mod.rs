@@ -159,6 +159,12 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
     if let Some(cut) = &recovery.cut {
         warn!("cut off a torn tail: {cut}");
     }
+    for damage in &recovery.damage {
+        warn!("{damage}");
+    }
+    for damage in &recovery.snapshot_damage {
+        warn!("{damage}");
+    }
     let config = Config {
         me: options.id,
         members: members.clone(),

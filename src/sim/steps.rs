@@ -452,6 +452,14 @@ impl World {
             Log::create(&at.dir, &self.log_options).map_err(|error| error.to_string())?;
         }
         match Log::open(at.dir.clone(), self.log_options) {
+            Ok((_, recovery)) if !recovery.damage.is_empty() => {
+                let damage = &recovery.damage[0];
+                ensure!(at.flipped, "{}: a sound log is damaged: {damage}", at.id);
+                self.counts.one(Seen::Refused);
+                tell!(self, "n{} has lost its memory: {damage}", node + 1);
+                self.nodes[node].lost = true;
+                Ok(())
+            }
             Ok((log, recovery)) => {
                 ensure!(
                     !at.flipped,
@@ -468,13 +476,7 @@ impl World {
                 self.clock.after(START_AGAIN, Due::Start { node });
                 Ok(())
             }
-            Err(error) => {
-                ensure!(at.flipped, "{}: a sound log is refused: {error}", at.id);
-                self.counts.one(Seen::Refused);
-                tell!(self, "n{} refuses to start: {error}", node + 1);
-                self.nodes[node].lost = true;
-                Ok(())
-            }
+            Err(error) => Err(format!("{}: the log is refused: {error}", at.id)),
         }
     }
 
