@@ -19,9 +19,9 @@ use crate::paxos::types::NodeId;
 use crate::replica::{Input, Replica, Status, TICK, log_alarms};
 use crate::wire::peer::write_notice;
 
-use super::SharedOutgoing;
 use super::peers::line_of;
 use super::recorder::{Recorder, Told};
+use super::{SharedOutgoing, spawn};
 
 /// How many events are taken before their results are handed out.
 const EVENTS_PER_ROUND: usize = 512;
@@ -299,6 +299,8 @@ impl Core {
                     self.acceptor = AcceptorState::Up;
                     self.step(Input::AcceptorRecovered(acceptor));
                 }
+                Told::Grown => self.step(Input::Snapshot),
+                Told::Kept(image) => self.step(Input::Kept(image)),
                 Told::Stopped => {}
             }
         }
@@ -314,6 +316,13 @@ impl Core {
         }
         if !out.records.is_empty() || !out.votes.is_empty() {
             self.recorder.step(out.records, out.votes);
+        }
+        if let Some(image) = out.keep {
+            self.recorder.keep(image);
+        }
+        if let Some(store) = out.spent {
+            // To drop a million keys takes longer than any client should wait.
+            let _ = spawn("spent", move || drop(store));
         }
         for (ticket, answer) in out.answers {
             self.answer(ticket, answer);

@@ -147,6 +147,7 @@ impl<D: Dir> Log<D> {
             kept: Vec::new(),
             lines: Vec::new(),
             spare: SharedSpare::none(),
+            trimmed_bytes: 0,
             failed: false,
         }
     }
@@ -159,7 +160,7 @@ impl<D: Dir> Log<D> {
         });
         let carried = self.carry.records().into_iter();
         let carried = carried.filter(|record| !matches!(record, Record::Lost | Record::Sound));
-        let records = carried.chain([Record::Lost]).map(Body::Record);
+        let records = [Record::Lost].into_iter().chain(carried).map(Body::Record);
         let bodies = missing.chain(records).collect();
         self.unless_failed(|log| {
             log.begin_segment(bodies)?;
