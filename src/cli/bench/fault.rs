@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cli::complain;
-use crate::cli::peek::{Peeker, leader};
+use crate::client::peek::{Peeker, leader};
 use crate::cli::signal::{Pids, Signal, send};
 use crate::paxos::types::NodeId;
 
