@@ -52,7 +52,7 @@ Examples:
   quince torture --minutes 30 --seed 4711
   quince torture --only kill-all,hold --minutes 5")]
 pub(crate) struct Args {
-    /// How long the faults go on; parts of a minute are taken too
+    /// How long faults go on: for one wave at least; parts of a minute are taken too
     #[arg(long, value_name = "N", default_value = "1", value_parser = minutes)]
     minutes: Duration,
 
@@ -80,7 +80,12 @@ pub(crate) struct Args {
     rate: u32,
 
     /// Only these kinds of faults, with commas between [default: all]
-    #[arg(long, value_name = "KIND,...", value_delimiter = ',', hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "KIND,...",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
     only: Vec<Kind>,
 }
 
@@ -98,19 +103,28 @@ fn minutes(text: &str) -> Result<Duration, String> {
     let minutes = text.parse().ok();
     let minutes = minutes.filter(|minutes| *minutes > 0.0 && *minutes <= MINUTES_MAX);
     minutes.map_or_else(
-        || Err(format!("expected minutes from above 0 to {MINUTES_MAX}, found '{text}'")),
+        || {
+            Err(format!(
+                "expected minutes from above 0 to {MINUTES_MAX}, found '{text}'"
+            ))
+        },
         |minutes: f64| Ok(Duration::from_secs_f64(60.0 * minutes)),
     )
 }
 
 fn servers(text: &str) -> Result<u8, String> {
-    let servers = text.parse().ok().filter(|servers| [3, 5, 7, 9].contains(servers));
+    let servers = text
+        .parse()
+        .ok()
+        .filter(|servers| [3, 5, 7, 9].contains(servers));
     servers.ok_or_else(|| format!("expected 3, 5, 7 or 9 servers, found '{text}'"))
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let interrupted = interrupts().map_err(Failure::Text)?;
-    let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let seed = args
+        .seed
+        .unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let place = place(args.dir.as_deref(), seed)?;
     println_to_stdout(&again(args, seed))?;
     let options = Options {
@@ -133,7 +147,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     let began = Instant::now();
     let report = torture(&options, &interrupted, &mut tell);
-    let report = report.map_err(|text| Failure::Text(format!("{text} (in {})", place.display())))?;
+    let report =
+        report.map_err(|text| Failure::Text(format!("{text} (in {})", place.display())))?;
     let told = tell_all(&report, began.elapsed());
     if report.is_well() {
         if args.dir.is_none() {
@@ -141,7 +156,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         }
         return told;
     }
-    println_to_stdout(&format!("logs, data and history are in {}", place.display()))?;
+    println_to_stdout(&format!(
+        "logs, data and history are in {}",
+        place.display()
+    ))?;
     told.and(Err(Failure::Told))
 }
 
@@ -154,7 +172,9 @@ fn place(dir: Option<&Path>, seed: u64) -> Result<PathBuf, Failure> {
     fs::create_dir_all(&place).map_err(cannot)?;
     let mut entries = fs::read_dir(&place).map_err(cannot)?;
     if entries.next().is_some() {
-        return Err(Failure::Text(format!("expected an empty directory, found files in {shown}")));
+        return Err(Failure::Text(format!(
+            "expected an empty directory, found files in {shown}"
+        )));
     }
     // Servers and the history are told the same place, wherever they run.
     place.canonicalize().map_err(cannot)

@@ -58,9 +58,8 @@ impl Torture<'_> {
                     break;
                 };
                 if Instant::now() >= by {
-                    let text = format!(
-                        "{id} does not serve {SERVE_WITHIN:?} after all was healed: {why}"
-                    );
+                    let text =
+                        format!("{id} does not serve {SERVE_WITHIN:?} after all was healed: {why}");
                     return Err(Halt::Failed(text));
                 }
                 self.pause(Instant::now() + TRY_EVERY)?;
@@ -111,7 +110,9 @@ impl Torture<'_> {
             }
             if Instant::now() >= by {
                 let seen = seen.join(", ");
-                let text = format!("the servers do not agree {AGREE_WITHIN:?} after the last request: {seen}");
+                let text = format!(
+                    "the servers do not agree {AGREE_WITHIN:?} after the last request: {seen}"
+                );
                 return Err(Halt::Failed(text));
             }
             self.pause(Instant::now() + TRY_EVERY)?;
@@ -206,6 +207,9 @@ impl Prober {
                 Err(error) => return Err(format!("{id} does not list all: {error}")),
             }
         }
-        servers.members().into_iter().try_for_each(|id| servers.stop(id))
+        servers
+            .members()
+            .into_iter()
+            .try_for_each(|id| servers.stop(id))
     }
 }

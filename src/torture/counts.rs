@@ -91,7 +91,11 @@ impl Operations {
 /// One line a kind.
 impl fmt::Display for Operations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<12}{:>9}{:>9}{:>9}", "operations", "done", "unknown", "refused")?;
+        writeln!(
+            f,
+            "{:<12}{:>9}{:>9}{:>9}",
+            "operations", "done", "unknown", "refused"
+        )?;
         let mut line = |name: &str, of: &dyn Fn(Outcome) -> u64| {
             write!(f, "{name:<12}")?;
             for outcome in Outcome::ALL {

@@ -316,12 +316,12 @@ impl Shared {
                 }
                 Passage::Cut => return Fate::Gone,
             };
+            if *passage != Passage::Open && !std::mem::replace(&mut late, true) {
+                traffic.late_bytes += bytes;
+            }
             if due.is_some_and(|due| Instant::now() >= due) {
                 traffic.delivered_bytes += bytes;
                 return Fate::Deliver;
-            }
-            if !std::mem::replace(&mut late, true) {
-                traffic.late_bytes += bytes;
             }
             match due {
                 Some(due) => drop(self.changed.wait_until(&mut state, due)),

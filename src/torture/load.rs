@@ -21,8 +21,8 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::counts::{Kind, Operations, Outcome};
-use crate::client::{Answer, Client, Connection, ConnectionError, Error, Lane, Limits, Settings};
 use crate::client::Recorder;
+use crate::client::{Answer, Client, Connection, ConnectionError, Error, Lane, Limits, Settings};
 use crate::kv::command::{Bytes, Command, Read, Write};
 use crate::wire::client::{ErrorCode, Reply, Request};
 
@@ -105,7 +105,7 @@ impl Load {
             let way = if number % 2 == 0 {
                 Way::Plain(Plain::new(servers.to_vec(), lane))
             } else {
-                Way::Session(Box::new(load.session(servers.to_vec(), lane)))
+                Way::Session(load.session(servers.to_vec(), lane))
             };
             let poster = Poster {
                 number,
@@ -202,7 +202,7 @@ impl Drop for Load {
 
 /// How a client talks to servers.
 enum Way {
-    Session(Box<Client>),
+    Session(Client),
     Plain(Plain),
 }
 
@@ -427,7 +427,9 @@ impl Poster {
 
     fn value(&mut self) -> Bytes {
         self.values += 1;
-        format!("v{}.{}", self.number, self.values).as_bytes().into()
+        format!("v{}.{}", self.number, self.values)
+            .as_bytes()
+            .into()
     }
 }
 

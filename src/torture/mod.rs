@@ -62,7 +62,7 @@ pub struct Options {
     pub seed: u64,
     /// How many servers: 3, 5, 7 or 9.
     pub servers: u8,
-    /// The last wave begins before so much time has passed.
+    /// The last wave begins before so much time has passed; one comes always.
     pub lasts: Duration,
     /// A directory, for the data and the logs of the servers, the history and a journal of the faults.
     pub place: PathBuf,
@@ -181,12 +181,12 @@ struct Torture<'a> {
 }
 
 impl Torture<'_> {
-    /// Waves and calms, until the time is over.
+    /// Waves and calms, until the time is over; one at least.
     fn last(&mut self, time: Duration) -> Result<(), Halt> {
         self.note("the servers start");
         self.field.heal()?;
         self.calm(0, Duration::ZERO)?;
-        while self.started.elapsed() < time {
+        while self.field.counts.waves == 0 || self.started.elapsed() < time {
             let wave = self.plan.wave();
             self.wave(&wave)?;
             self.calm(wave.number, wave.calm)?;
@@ -312,7 +312,9 @@ fn slack(counts: &Counts, operations: &Operations) -> Option<String> {
     let unfelt = counts.unfelt();
     if !unfelt.is_empty() {
         let unfelt = unfelt.join(", ");
-        return Some(format!("these faults came and came and did nothing: {unfelt}"));
+        return Some(format!(
+            "these faults came and came and did nothing: {unfelt}"
+        ));
     }
     let never = |kind: &counts::Kind| operations.of(*kind, Outcome::Done) == 0;
     let never: Vec<_> = counts::Kind::ALL.into_iter().filter(never).collect();

@@ -95,8 +95,15 @@ impl Kind {
             usize::from(rng.random_range(1..=most))
         };
         match self {
-            Self::KillOne | Self::FreezeOne | Self::Restart => 1,
-            Self::Mute | Self::Deaf | Self::Delay | Self::Close | Self::Hold | Self::Hub => 1,
+            Self::KillOne
+            | Self::FreezeOne
+            | Self::Restart
+            | Self::Mute
+            | Self::Deaf
+            | Self::Delay
+            | Self::Close
+            | Self::Hold
+            | Self::Hub => 1,
             Self::KillMinority | Self::FreezeMinority => minority,
             Self::Split => up_to(minority),
             Self::CutLink | Self::OneWay => 2,
@@ -283,10 +290,7 @@ impl Plan {
         let mut order = self.members.clone();
         order.shuffle(&mut self.rng);
         let strikes = kind.strikes(order.len(), &mut self.rng);
-        let cuts = matches!(
-            kind,
-            Kind::CutLink | Kind::Split | Kind::Hub | Kind::Chain
-        );
+        let cuts = matches!(kind, Kind::CutLink | Kind::Split | Kind::Hub | Kind::Chain);
         Fault {
             kind,
             at: self.millis(BEGINS_MS),
@@ -367,7 +371,12 @@ mod tests {
         for fault in faults(2, Kind::Hub) {
             let hub = fault.order[0];
             assert_eq!(fault.links().len(), 4 * 3);
-            assert!(fault.links().iter().all(|((from, to), _)| ![from, to].contains(&&hub)));
+            assert!(
+                fault
+                    .links()
+                    .iter()
+                    .all(|((from, to), _)| ![from, to].contains(&&hub))
+            );
         }
         for fault in faults(2, Kind::Chain) {
             assert_eq!(fault.links().len(), 5 * 4 - 2 * 4);
@@ -377,10 +386,20 @@ mod tests {
     #[test]
     fn one_way_faults_take_one_way() {
         for fault in faults(4, Kind::Mute) {
-            assert!(fault.links().iter().all(|((from, _), _)| *from == fault.order[0]));
+            assert!(
+                fault
+                    .links()
+                    .iter()
+                    .all(|((from, _), _)| *from == fault.order[0])
+            );
         }
         for fault in faults(4, Kind::Deaf) {
-            assert!(fault.links().iter().all(|((_, to), _)| *to == fault.order[0]));
+            assert!(
+                fault
+                    .links()
+                    .iter()
+                    .all(|((_, to), _)| *to == fault.order[0])
+            );
         }
         for fault in faults(4, Kind::OneWay) {
             assert_eq!(fault.links().len(), 1);

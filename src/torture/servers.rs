@@ -71,7 +71,7 @@ pub(super) struct Server {
 #[derive(Debug)]
 pub(super) struct Servers {
     common: Common,
-    servers: BTreeMap<NodeId, Server>,
+    by_id: BTreeMap<NodeId, Server>,
     /// Says to others on this machine that the block of ports is taken.
     _block: TcpListener,
 }
@@ -105,7 +105,7 @@ impl Servers {
         };
         Ok(Self {
             common,
-            servers,
+            by_id: servers,
             _block: block,
         })
     }
@@ -117,39 +117,42 @@ impl Servers {
 
     /// Who they are, in order.
     pub(super) fn members(&self) -> Vec<NodeId> {
-        self.servers.keys().copied().collect()
+        self.by_id.keys().copied().collect()
     }
 
     /// Where clients find them, in order.
     pub(super) fn addresses(&self) -> Vec<String> {
-        let all = self.servers.values();
+        let all = self.by_id.values();
         all.map(|server| server.address.to_string()).collect()
     }
 
     /// Where clients find one.
     pub(super) fn address(&self, id: NodeId) -> String {
-        self.servers[&id].address.to_string()
+        self.by_id[&id].address.to_string()
     }
 
     fn server(&mut self, id: NodeId) -> &mut Server {
-        self.servers.get_mut(&id).expect("one of the servers")
+        self.by_id.get_mut(&id).expect("one of the servers")
     }
 
     /// Whether it runs, frozen or not.
     pub(super) fn is_up(&self, id: NodeId) -> bool {
-        self.servers[&id].child.is_some()
+        self.by_id[&id].child.is_some()
     }
 
     /// Whether it is frozen.
     pub(super) fn is_frozen(&self, id: NodeId) -> bool {
-        self.servers[&id].frozen
+        self.by_id[&id].frozen
     }
 
     /// Starts a server that is down, and does not wait for it.
     pub(super) fn start(&mut self, id: NodeId) -> Result<(), String> {
         assert!(!self.is_up(id), "{id} runs already");
-        let server = &self.servers[&id];
-        let child = self.common.command(server).and_then(|mut command| command.spawn());
+        let server = &self.by_id[&id];
+        let child = self
+            .common
+            .command(server)
+            .and_then(|mut command| command.spawn());
         let child = child.map_err(|error| format!("cannot start {id}: {error}"))?;
         self.server(id).child = Some(child);
         Ok(())
@@ -198,7 +201,7 @@ impl Servers {
     }
 
     fn signal(&mut self, id: NodeId, signal: Signal) -> Result<Pid, String> {
-        let child = self.servers[&id].child.as_ref().expect("it is up");
+        let child = self.by_id[&id].child.as_ref().expect("it is up");
         let pid = Pid::from_child(child);
         let sent = kill_process(pid, signal);
         sent.map_err(|error| format!("cannot send {signal:?} to {id}: {error}"))?;
@@ -219,7 +222,9 @@ impl Servers {
             }
             thread::sleep(LOOK);
         }
-        Err(format!("{id} does not stop within {STOP_WITHIN:?} of SIGTERM"))
+        Err(format!(
+            "{id} does not stop within {STOP_WITHIN:?} of SIGTERM"
+        ))
     }
 
     fn ended(&mut self, id: NodeId) -> Result<Option<ExitStatus>, String> {
@@ -260,7 +265,7 @@ impl Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        for child in self.servers.values_mut().filter_map(|s| s.child.as_mut()) {
+        for child in self.by_id.values_mut().filter_map(|s| s.child.as_mut()) {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -63,13 +63,12 @@ impl Field {
     }
 
     fn leader(&mut self) -> Option<NodeId> {
-        let peeks: Vec<Peek> = self.peeks().into_iter().filter_map(|(_, peek)| peek).collect();
+        let peeks: Vec<Peek> = self
+            .peeks()
+            .into_iter()
+            .filter_map(|(_, peek)| peek)
+            .collect();
         leader(&peeks).map(|peek| peek.id)
-    }
-
-    /// Those of `of` of whom it is true.
-    fn those(&self, of: &[NodeId], which: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
-        of.iter().copied().filter(|&id| which(id)).collect()
     }
 
     /// Begins a fault.
@@ -94,8 +93,8 @@ impl Field {
 
     /// Does to servers what is to be done to them, and closes links; whom it met.
     fn strike(&mut self, fault: &Fault, active: &Active) -> Result<Vec<NodeId>, String> {
-        let up = self.those(fault.struck(), |id| self.servers.is_up(id));
-        let awake = self.those(&up, |id| !self.servers.is_frozen(id));
+        let up = those(fault.struck(), |id| self.servers.is_up(id));
+        let awake = those(&up, |id| !self.servers.is_frozen(id));
         match fault.kind {
             Kind::KillOne | Kind::KillMinority | Kind::KillAll => {
                 self.servers.kill(&up)?;
@@ -117,12 +116,13 @@ impl Field {
                 Ok(awake)
             }
             Kind::Acceptors => {
-                let failed = self.those(&awake, |id| self.tell(id, &Request::Fail));
+                let failed = those(&awake, |id| self.tell(id, &Request::Fail));
                 self.counts.acceptors += failed.len() as u64;
                 Ok(failed)
             }
             _ => {
-                self.counts.partitions += u64::from(!matches!(fault.kind, Kind::Close | Kind::Delay));
+                self.counts.partitions +=
+                    u64::from(!matches!(fault.kind, Kind::Close | Kind::Delay));
                 if fault.kind == Kind::Close {
                     for (pair, _) in &active.links {
                         self.servers.links().link(*pair).close();
@@ -203,4 +203,9 @@ impl Field {
         let links = pairs.iter().map(|&pair| self.servers.links().link(pair));
         links.fold(Traffic::default(), |sum, link| sum.plus(link.traffic()))
     }
+}
+
+/// Those of `of` of whom it is true.
+fn those(of: &[NodeId], which: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
+    of.iter().copied().filter(|&id| which(id)).collect()
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::client::peek::{Peek, Peeker};
 use crate::cli::style::{Paint, Style};
+use crate::client::peek::{Peek, Peeker};
 use crate::paxos::types::{Ballot, NodeId, Slot};
 
 /// The pause between two polls of a server.
