@@ -242,6 +242,9 @@ fn a_full_disk_ends_its_server_alone_and_room_brings_it_back() {
         words.starts_with("quince: cannot ") && words.contains("No space left on device"),
         "{words}"
     );
+    // Told once, not at every commit that it lasts.
+    let warned = cluster.log(small).matches("ahead of need").count();
+    assert!(warned <= 1, "{warned} lines");
     // The others do not miss it.
     clients.until_done(200);
     disk.resize("64m");

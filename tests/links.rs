@@ -34,6 +34,14 @@ fn connect(link: &Link, listener: &TcpListener) -> (TcpStream, TcpStream) {
     (near, far)
 }
 
+/// The same, when something has passed: then the link knows of the connection.
+fn connect_and_pass(link: &Link, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let (mut near, mut far) = connect(link, listener);
+    near.write_all(b"first\n").unwrap();
+    assert_arrives(&mut far, b"first\n");
+    (near, far)
+}
+
 fn assert_arrives(end: &mut TcpStream, expected: &[u8]) {
     let mut found = vec![0; expected.len()];
     end.read_exact(&mut found).expect("it arrives");
@@ -84,7 +92,7 @@ fn an_open_link_passes_bytes_both_ways_and_the_end_too() {
 #[test]
 fn a_cut_link_closes_what_is_there_and_lets_nobody_in_until_it_opens() {
     let (link, listener) = link();
-    let (mut near, mut far) = connect(&link, &listener);
+    let (mut near, mut far) = connect_and_pass(&link, &listener);
     link.set(Passage::Cut);
     assert_closed(&mut near);
     assert_closed(&mut far);
@@ -93,7 +101,7 @@ fn a_cut_link_closes_what_is_there_and_lets_nobody_in_until_it_opens() {
     let traffic = link.traffic();
     assert_eq!((traffic.closed, traffic.refused), (1, 1));
     link.set(Passage::Open);
-    let (mut near, mut far) = connect(&link, &listener);
+    let (mut near, mut far) = connect_and_pass(&link, &listener);
     near.write_all(b"again\n").unwrap();
     assert_arrives(&mut far, b"again\n");
 }
@@ -101,7 +109,7 @@ fn a_cut_link_closes_what_is_there_and_lets_nobody_in_until_it_opens() {
 #[test]
 fn a_late_link_delivers_in_order_and_not_before_its_time() {
     let (link, listener) = link();
-    let (mut near, mut far) = connect(&link, &listener);
+    let (mut near, mut far) = connect_and_pass(&link, &listener);
     let by = Duration::from_millis(120);
     link.set(Passage::Late(by));
     for number in 0..5_u8 {
@@ -123,8 +131,8 @@ fn a_late_link_delivers_in_order_and_not_before_its_time() {
 #[test]
 fn a_link_that_loses_swallows_one_way_and_its_connection_ends_when_it_opens() {
     let (link, listener) = link();
-    let (mut near, mut far) = connect(&link, &listener);
-    let (mut whole_near, mut whole_far) = connect(&link, &listener);
+    let (mut near, mut far) = connect_and_pass(&link, &listener);
+    let (mut whole_near, mut whole_far) = connect_and_pass(&link, &listener);
     link.set(Passage::Lost);
     near.write_all(b"lost\n").unwrap();
     assert_quiet(&mut far);
@@ -159,7 +167,7 @@ fn a_link_that_holds_delivers_later_even_what_a_dead_sender_left() {
 #[test]
 fn a_link_that_is_closed_once_takes_new_connections_at_once() {
     let (link, listener) = link();
-    let (mut near, mut far) = connect(&link, &listener);
+    let (mut near, mut far) = connect_and_pass(&link, &listener);
     link.close();
     assert_closed(&mut near);
     assert_closed(&mut far);

@@ -152,6 +152,9 @@ enum Spare {
     Making,
     /// There and durable, with so many bytes.
     Ready(usize),
+    /// It could not be made. Nobody tries again in this segment: on a full disk each try would write
+    /// what is left of it full, and log a line, at every commit.
+    Failed,
 }
 
 fn lock(spare: &Mutex<Spare>) -> MutexGuard<'_, Spare> {
@@ -377,6 +380,9 @@ impl<D: Dir> Log<D> {
             *spare = Spare::None;
             return Ok((SPARE, file, bytes));
         }
+        if matches!(*spare, Spare::Failed) {
+            *spare = Spare::None;
+        }
         drop(spare);
         let bytes = self.options.segment_bytes(number).max(need);
         Ok((MAKING, create_zeroed(&self.dir, MAKING, bytes)?, bytes))
@@ -440,11 +446,14 @@ pub struct SpareJob<D: Dir> {
 
 impl<D: Dir> SpareJob<D> {
     /// Makes the file, durable; takes as long as writing a segment. After an error the log goes on
-    /// without: it makes the segment itself when it needs it.
+    /// without: it makes the segment itself when it needs it, and asks for a spare again after that.
     pub fn make(self) -> io::Result<()> {
-        self.dir.create_zeroed(SPARE, self.bytes)?;
-        *lock(&self.spare) = Spare::Ready(self.bytes);
-        Ok(())
+        let made = self.dir.create_zeroed(SPARE, self.bytes);
+        *lock(&self.spare) = match made {
+            Ok(_) => Spare::Ready(self.bytes),
+            Err(_) => Spare::Failed,
+        };
+        made.map(drop)
     }
 }
 
