@@ -15,7 +15,7 @@
 //! A server sends on the connections that it dials and answers nothing on those that it accepts,
 //! but for the greeting. So a link has one direction; the few bytes that come back pass at once.
 //!
-//! Bounds: [`PIECES_MAX`] pieces wait in a connection. Then it is not read any more, and its sender
+//! Bounds: `PIECES_MAX` pieces wait in a connection. Then it is not read any more, and its sender
 //! feels it as it feels any peer that reads too slowly.
 
 use std::collections::BTreeMap;
