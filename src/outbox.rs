@@ -8,9 +8,15 @@
 //!    before actually sending the response"). There is no other way to send a vote, because
 //!    `Outbox::now` does not take one.
 //!
+//! Besides, now and then, an image of the store that is to be made durable: a snapshot. It is no
+//! record, because nothing waits for it; the shell says when it is on disk.
+//!
 //! A shell takes the kinds in any rhythm that keeps this order; it never drops a record.
 
+use std::sync::Arc;
+
 use crate::kv::command::Outcome;
+use crate::kv::store::Store;
 use crate::paxos::message::{Notice, Vote};
 use crate::paxos::record::Record;
 use crate::paxos::types::NodeId;
@@ -50,11 +56,21 @@ pub struct Outbox {
     pub records: Vec<Record>,
     /// To be sent once `records`, and all records before, are on disk.
     pub votes: Vec<(To, Vote)>,
+    /// To be made durable as a snapshot, and then handed back as `replica::Input::Kept`.
+    pub keep: Option<Arc<Store>>,
     /// For clients, at once.
     pub answers: Vec<(Ticket, Answer)>,
     /// What must not happen did: a peer contradicts this node, or sends what no node sends. One
     /// sentence each, for the log; a simulation fails at the first.
     pub alarms: Vec<String>,
+}
+
+/// Whether these votes may leave only after a sync: a record among those before them binds, or a
+/// promise is among them. A promise tells up to where its sender knows all to be decided, and whoever
+/// is promised so leaves those slots alone: the sender must know so after a restart too.
+pub fn needs_sync(records: &[Record], votes: &[(To, Vote)]) -> bool {
+    let promises = |(_, vote): &(To, Vote)| matches!(vote, Vote::Promise(_));
+    records.iter().any(Record::binds) || votes.iter().any(promises)
 }
 
 impl Outbox {

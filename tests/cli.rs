@@ -399,4 +399,12 @@ fn a_log_is_printed_a_line_a_record() {
     let (code, out, err) = run(&["log", place.path().to_str().unwrap()]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.starts_with("log-00000001 0 1 "), "{out}");
+    let check = |path: &str| run(&["log", path, "--check"]);
+    let (code, out, err) = check(place.path().to_str().unwrap());
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.ends_with("\nsound\n"), "{out}");
+    let empty = tempfile::tempdir().unwrap();
+    let (code, out, err) = check(empty.path().to_str().unwrap());
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("no log is here"), "{err}");
 }

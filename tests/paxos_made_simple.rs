@@ -45,6 +45,7 @@ fn promise(ballot: Ballot, from: u64, accepted: Vec<Accepted>) -> Promise {
         from: Slot(from),
         decided: Slot(from).previous(),
         next: None,
+        starts: Vec::new(),
         accepted,
     }
 }
@@ -686,6 +687,7 @@ fn settings(size: u8) -> Settings {
         seed: 1,
         deadline_ticks: 1_000,
         preload: Vec::new(),
+        blank: false,
     }
 }
 

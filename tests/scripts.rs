@@ -6,7 +6,7 @@
 //!
 //! | command | does |
 //! | --- | --- |
-//! | `cluster 3 [deadline TICKS] [seed N] [preload]` | makes a cluster; first |
+//! | `cluster 3 [deadline TICKS] [seed N] [preload] [blank]` | makes a cluster; first; `blank`: of empty directories |
 //! | `tick N [n1 n2]` | N ticks of all nodes, or of these; after each everything settles |
 //! | `until leader`, `until answered`, `until equal` | ticks until so, at most 500 |
 //! | `n1: put apple 1.25` | a client's write: put, delete, cas, incr, session, once; `x*9` is nine `x` |
@@ -23,10 +23,12 @@
 //! | `isolate n1`, `heal all` | all links of a node; all links of all |
 //! | `slow n1`, `sync n1`, `fast n1` | the disk syncs only when told; now; by itself |
 //! | `crash n1`, `restart n1` | the node goes, and its peers are told; it starts from its log |
+//! | `snapshot n1` | takes a snapshot; the log is trimmed when it is synced |
+//! | `wipe n1`, `damage n1 s3`, `lose-snapshot n1` | of a node that does not run: empties its directory; takes what its log says of a slot; takes its snapshot |
 //! | `fail n1`, `recover n1` | its acceptor |
 //! | `stop n1` | it is about to stop |
 //! | `status` | prints the state of all nodes |
-//! | `show heartbeats` | prints them too |
+//! | `show heartbeats` | prints them too, and which lives of peers they make known |
 //! | `quietly COMMAND` | prints only who leads, answers, and what was counted |
 
 mod common;
@@ -41,7 +43,8 @@ use common::print;
 use quince::kv::batch::parse_batch;
 use quince::kv::command::Command;
 use quince::paxos::message::{Message, Notice};
-use quince::paxos::types::NodeId;
+use quince::paxos::record::Record;
+use quince::paxos::types::{NodeId, Slot};
 use quince::replica::Input;
 use quince::wire::peer::parse_message;
 
@@ -141,6 +144,7 @@ impl Stage {
         let settings = Settings {
             size: words[1].parse().expect("a size"),
             seed: option("seed").unwrap_or(1),
+            blank: words.contains(&"blank"),
             deadline_ticks: option("deadline").unwrap_or(1_000),
             preload: if preload {
                 vec![command_of("put apple 1.25"), command_of("put pear 2.10")]
@@ -176,6 +180,10 @@ impl Stage {
                 self.quiet = false;
             }
             "status" => self.status(),
+            "damage" => {
+                let lost: Slot = words[1].parse().expect("a slot");
+                self.cluster.damage(nodes[0], |slot| slot == lost);
+            }
             "forge" => {
                 let line = rest.splitn(3, ' ').nth(2).expect("a message");
                 let message = parse_message(long(line).as_bytes()).expect("a message");
@@ -288,6 +296,9 @@ impl Stage {
             "slow" => drop(self.slow.insert(id)),
             "fast" => drop(self.slow.remove(&id)),
             "sync" => self.cluster.sync_all(id),
+            "snapshot" => self.cluster.round(id, [Input::Snapshot]),
+            "wipe" => self.cluster.wipe(id),
+            "lose-snapshot" => self.cluster.lose_snapshot(id),
             "crash" => {
                 self.cluster.crash(id, 0);
                 for other in others {
@@ -401,6 +412,7 @@ impl Stage {
         for event in std::mem::take(&mut self.cluster.events) {
             let line = match event {
                 Event::Record(..) | Event::Came(..) | Event::Lost(..) if self.quiet => continue,
+                Event::Record(_, Record::Peer(..)) if !self.heartbeats => continue,
                 Event::Record(node, record) => {
                     format!("{node} record {}", print::record(&record))
                 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use quince::check::{self, Begins};
 use quince::sim::{Counts, Mistake, Profile, Seen, Settings, live};
 
 /// How many threads live lives, in each test.
@@ -48,6 +49,9 @@ fn lives(profile: Profile, seeds: u64) -> Counts {
     let broken = profile.broken_promises(&counts, seeds);
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     assert!(counts.of(Seen::Operations) >= 200 * seeds, "\n{counts}");
+    // The clients' own clocks have judged all but LOCAL reads and SESSION, and could tell.
+    assert!(counts.of(Seen::Judged) >= 180 * seeds, "\n{counts}");
+    assert_eq!(counts.of(Seen::Undecided), 0);
     counts
 }
 
@@ -142,4 +146,20 @@ fn ballots_forgotten_in_a_restart_are_found() {
 fn reads_without_a_probe_are_found() {
     let text = found(Mistake::ReadsUnprobed, Profile::Partitions, 100);
     assert!(text.starts_with("linearizability"), "{text}");
+}
+
+/// D11, P28: what clients saw is enough; no look at the log or at a slot is needed.
+#[test]
+fn reads_without_a_probe_are_found_by_the_clients_clocks_alone() {
+    let found = (1..=200).find_map(|seed| {
+        let mut settings = Settings::new(seed, Profile::Partitions);
+        settings.mistake = Some(Mistake::ReadsUnprobed);
+        let history = live(&settings).history();
+        let violation = check::check(&history, Begins::Empty, check::STATES_MAX).violation?;
+        println!("found by seed {seed}:\n{violation}");
+        Some(violation.to_string())
+    });
+    let text = found.expect("a stale read in 200 lives");
+    assert!(text.starts_with("not linearizable: key "), "{text}");
+    assert!(text.contains("<- cannot be"), "{text}");
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{Failure, complain};
 use crate::disk::LogError;
+use crate::disk::check::print_check;
 use crate::disk::dir::FsDir;
 use crate::disk::print::{Ending, print_log};
 
@@ -14,13 +15,18 @@ use crate::disk::print::{Ending, print_log};
 Prints each record as 'FILE OFFSET SEQ RECORD': the segment, the byte in it, the number of the
 record, and what it says. It only reads; a server may be running on the directory meanwhile.
 
-Exit code 0 if the log is whole. An unfinished write at its end is noted, and is nothing to worry
-about: a crash leaves one, and so does a server that is writing right now. Exit code 1 if the log is
-damaged; what comes before the damage is printed.
+With --check it tells instead what state the log and the snapshots are in: a line for each damage,
+each segment, what the log carries on, each snapshot; the last line is 'sound' or 'N damaged places'.
+
+Exit code 0 if all is whole. An unfinished write at the end is noted, and is nothing to worry about:
+a crash leaves one, and so does a server that is writing right now. Exit code 1 if anything is
+damaged; what stands behind the damage is printed too. A server with a damaged log starts, but does
+not vote until a majority of the others has told it what it may have forgotten.
 
 Examples:
   quince log data/1
-  quince log data/1 | grep ' s17 '     everything about one slot")]
+  quince log data/1 | grep ' s17 '     everything about one slot
+  quince log data/1 --check            is anything damaged?")]
 pub(crate) struct Args {
     /// The data directory of a server
     #[arg(value_name = "DIR")]
@@ -29,6 +35,10 @@ pub(crate) struct Args {
     /// Cut records longer than this many characters [default: 100 on a terminal, else none]
     #[arg(long, value_name = "COUNT")]
     width: Option<usize>,
+
+    /// Tell what state the log and the snapshots are in, instead of what they hold
+    #[arg(long, conflicts_with = "width")]
+    check: bool,
 }
 
 /// What most terminals show of a record in one or two lines.
@@ -41,13 +51,30 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let stdout = io::stdout();
     let default = stdout.is_terminal().then_some(TERMINAL_WIDTH);
     let mut out = BufWriter::new(stdout.lock());
-    match print_log(&dir, args.width.or(default), &mut out) {
-        Ok(Ending::Whole { .. }) => Ok(()),
-        Ok(Ending::Torn(cut)) => {
-            complain(&cut.to_string());
-            Ok(())
-        }
-        Err(LogError::Output(error)) => Err(Failure::Output(error)),
-        Err(error) => Err(Failure::Text(error.to_string())),
+    if args.check {
+        return match print_check(&dir, &mut out).map_err(failure)? {
+            0 => Ok(()),
+            _ => Err(Failure::Told),
+        };
+    }
+    let Ending { cut, damage, .. } =
+        print_log(&dir, args.width.or(default), &mut out).map_err(failure)?;
+    if let Some(cut) = cut {
+        complain(&cut.to_string());
+    }
+    for damage in &damage {
+        complain(&damage.to_string());
+    }
+    if damage.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Told)
+    }
+}
+
+fn failure(error: LogError) -> Failure {
+    match error {
+        LogError::Output(error) => Failure::Output(error),
+        error => Failure::Text(error.to_string()),
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::{Failure, complain};
-use crate::sim::{Counts, Life, Profile, Seen, Settings, live, minimise};
+use crate::sim::{self, Counts, Life, Profile, Seen, Settings, live, minimise};
 
 /// How often the progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -110,11 +110,8 @@ fn replay(seed: u64, args: &Args) -> Result<(), Failure> {
     match life.failure {
         None => Ok(()),
         Some(failure) => {
-            let (step, ms) = (failure.step, failure.at / 1_000);
-            let text = failure.text;
-            Err(Failure::Text(format!(
-                "seed {seed} failed at step {step}, {ms} ms: {text}"
-            )))
+            tell(seed, &failure);
+            Err(Failure::Told)
         }
     }
 }
@@ -231,11 +228,7 @@ fn told_failure(settings: &Settings, life: &Life) -> Failure {
     let Some(failure) = &life.failure else {
         return Failure::Told;
     };
-    let (seed, step, ms) = (settings.seed, failure.step, failure.at / 1_000);
-    complain(&format!(
-        "seed {seed} failed at step {step}, {ms} ms: {}",
-        failure.text
-    ));
+    tell(settings.seed, failure);
     complain(&format!("replay it: {}", settings.command()));
     let shortest = minimise(settings);
     let (all, left) = (life.plan.len(), life.plan.len() - shortest.without.len());
@@ -243,6 +236,21 @@ fn told_failure(settings: &Settings, life: &Life) -> Failure {
         "{left} of its {all} faults are needed: {}",
         shortest.command()
     ))
+}
+
+/// Where and why a life failed; below it what is drawn, if anything.
+fn tell(seed: u64, failure: &sim::Failure) {
+    let (step, ms) = (failure.step, failure.at / 1_000);
+    let mut lines = failure.text.lines();
+    let first = lines.next().unwrap_or_default();
+    complain(&format!(
+        "seed {seed} failed at step {step}, {ms} ms: {first}"
+    ));
+    for line in lines {
+        let line = line.replace(char::is_control, " ");
+        // Where it cannot be told, the exit code still says it.
+        let _ = writeln!(io::stderr(), "{line}");
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What can be wrong with a log, for the person who has to do something about it.
 
+use super::damage::Damage;
 use crate::text::ParseError;
 use std::io;
 
@@ -16,32 +17,10 @@ pub enum LogError {
         /// What the system says.
         error: io::Error,
     },
-    /// A record that had been synced is not there any more (P40).
-    #[error(
-        "{file}: damaged record at byte {offset}: expected record {expected}, found {found}, and \
-         {witness}; {LOSS}"
-    )]
-    Damaged {
-        /// The file.
-        file: String,
-        /// Where in it the expected record should begin.
-        offset: usize,
-        /// The number of the record that should stand there.
-        expected: u64,
-        /// What stands there.
-        found: String,
-        /// What proves that the record had been there.
-        witness: String,
-    },
-    /// A segment is not there, and later ones are.
-    #[error("{file}: this segment of the log is missing, and {witness} is there; {LOSS}")]
-    SegmentMissing {
-        /// The file that should be there.
-        file: String,
-        /// The next one that is.
-        witness: String,
-    },
-    /// There is no segment at all (P41).
+    /// A part of the log went missing while it was open. The next start names it and goes on (P40).
+    #[error("{0}; restart this server")]
+    Damaged(Damage),
+    /// There is no segment at all, in a directory that may never have had one.
     #[error("{dir}: no log is here: expected a file such as log-00000001")]
     NoLog {
         /// The directory.
@@ -86,13 +65,6 @@ pub enum LogError {
     #[error("cannot write the output: {0}")]
     Output(io::Error),
 }
-
-/// What is true of every loss, and what to do. There is no repair from peers yet, and an older copy
-/// is no cure: it, too, has forgotten votes.
-pub(super) const LOSS: &str = "votes of this server rest on what is lost, so it must not run: put back \
-     an exact copy of this file as it was at the last write if you have one, else leave this server \
-     down; the others serve while a majority of them is up; started without its log, or with an older \
-     one, it could undo acknowledged writes";
 
 /// Names the action and the file of an I/O error.
 pub(super) trait Context<T> {

@@ -17,12 +17,12 @@
 //! | `members N...` | all servers of the cluster, in order |
 //!
 //! It is made last, after the first segment of the log. So an identity says that there was a log: an
-//! identity without one is a log that was lost, and the server must not vote without its memory (P41).
+//! identity without one is a log that was lost, and [`Log::open`] begins one that knows so (P41).
 //! And a directory without identity is ours only if it holds nothing but the beginnings of one, which
 //! a crash may have left; else it is left as it is.
 
 use super::dir::{Dir, FsDir, UNFINISHED, write_whole};
-use super::error::{LOSS, LogError};
+use super::error::LogError;
 use super::log::{IN_PROGRESS, Log, Options};
 use super::scan;
 use crate::paxos::types::NodeId;
@@ -32,7 +32,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::PathBuf;
 
-const IDENTITY: &str = "identity";
+pub(super) const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
 const FORMAT: &str = "1";
 
@@ -154,12 +154,6 @@ pub enum HomeError {
         /// The first thing there that is not ours.
         file: String,
     },
-    /// The log is gone (P41).
-    #[error("{path}: the log is gone: expected log-00000001 beside the identity; {LOSS}")]
-    LogGone {
-        /// The directory.
-        path: String,
-    },
     /// The file `identity` cannot be read.
     #[error("{path}: {error}; was it edited, or written by a newer version of quince?")]
     Identity {
@@ -277,10 +271,10 @@ fn look<D: Dir>(dir: &D, shown: &str) -> Result<State, HomeError> {
     // A log with records had an identity once: without it nobody knows whose votes they are.
     let mut records = 0;
     let end = scan::scan(dir, &mut |entry| {
-        records += usize::from(entry.record.is_some());
+        records += usize::from(entry.body.record().is_some());
         Ok(())
     })?;
-    if records > 0 || end.torn_bytes > 0 {
+    if records > 0 || end.torn_bytes > 0 || !end.gaps.is_empty() {
         return Err(not_quince(&first));
     }
     Ok(State::LogMade)
@@ -306,9 +300,6 @@ fn check<D: Dir>(dir: &D, shown: &str, wanted: &Identity) -> Result<(), HomeErro
             found: Box::new(found),
             wanted: Box::new(wanted.clone()),
         });
-    }
-    if scan::segments(dir)?.is_empty() {
-        return Err(HomeError::LogGone { path: shown.into() });
     }
     Ok(())
 }
@@ -437,20 +428,21 @@ mod tests {
         );
     }
 
-    /// P41: a server without its log has forgotten its votes.
+    /// P41: a server without its log has forgotten its votes, and its new log knows.
     #[test]
-    fn a_home_without_its_log_is_refused() {
+    fn a_home_without_its_log_opens_as_one_that_has_lost_its_memory() {
         let temp = tempfile::tempdir().unwrap();
         Home::open(temp.path(), two()).unwrap();
         fs::remove_file(temp.path().join("log-00000001")).unwrap();
-        let error = refusal(temp.path(), two());
-        let expected =
-            "data/2: the log is gone: expected log-00000001 beside the identity; votes of";
+        let home = Home::open(temp.path(), two()).unwrap();
+        let (_, recovery) = Log::open(home.dir().clone(), Options::default()).unwrap();
+        assert_eq!(recovery.records, [Record::Lost]);
+        let error = recovery.damage[0].to_string();
+        let error = error.replace(&temp.path().join("").display().to_string(), "data/2");
+        let expected = "data/2: the log is gone: expected a file such as log-00000001; votes of";
         assert!(error.starts_with(expected), "{error}");
-        assert_eq!(
-            FsDir::open(temp.path()).unwrap().list().unwrap(),
-            ["identity", "lock"]
-        );
+        let (_, again) = Log::open(home.dir().clone(), Options::default()).unwrap();
+        assert_eq!((again.records, again.damage), (vec![Record::Lost], vec![]));
     }
 
     /// P41: nobody knows whose votes a log without identity holds.

@@ -10,7 +10,7 @@
 //! | SEQ | the number of this line over all segments, from 1, without gaps |
 //! | GROUP | SEQ of the first line that was not known to be synced when this one was written |
 //! | LEN | the length of BODY in bytes |
-//! | BODY | a record ([`super::record`]), or `segment VERSION NUMBER` at the head of a segment |
+//! | BODY | what the line says ([`super::body`]) |
 //! | LF | ends the line; there is no other LF in it |
 //!
 //! Numbers are decimal without leading zeros. After the last line of a segment come zeros. GROUP is
@@ -20,6 +20,7 @@
 //! The end of a line is its LF, not what LEN says: so garbage is searched in linear time, and text in
 //! a client's value, which holds no LF, is never taken for the beginning of a line.
 
+use crate::text::excerpt;
 use std::io::Write;
 
 /// A line whose checksum is right.
@@ -81,9 +82,34 @@ pub(super) fn claimed_end(bytes: &[u8]) -> Option<usize> {
     (end < bytes.len()).then_some(end)
 }
 
+/// Where the line at the beginning of `bytes` ends, LF included, if nothing of it but its LF is
+/// damaged. Other than [`claimed_end`] it cannot be led astray by a damaged length.
+pub(super) fn proven_end(bytes: &[u8]) -> Option<usize> {
+    let end = claimed_end(bytes)?;
+    let mut restored = bytes[..end].to_vec();
+    restored[end - 1] = b'\n';
+    read(&restored).map(|line| line.bytes)
+}
+
 /// The first LF.
 pub(super) fn lf(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|&b| b == b'\n')
+}
+
+/// What stands somewhere, for people.
+pub(super) fn describe(bytes: &[u8]) -> String {
+    if let Some(line) = read(bytes) {
+        return format!("record {}", line.seq);
+    }
+    match bytes.iter().position(|&b| b != 0) {
+        None => "nothing".into(),
+        Some(0) => {
+            let line = &bytes[..lf(bytes).unwrap_or(bytes.len())];
+            let zeros = line.iter().position(|&b| b == 0).unwrap_or(line.len());
+            excerpt(&line[..zeros])
+        }
+        Some(zeros) => format!("{zeros} zero bytes"),
+    }
 }
 
 /// What stands before a body, unchecked.
@@ -166,6 +192,20 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_damaged_end_is_proven_by_the_checksum_and_a_damaged_length_is_not() {
+        let text = [line(17, 15, b"start 1"), line(18, 15, b"start 2")].concat();
+        let end = lf(&text).unwrap() + 1;
+        let mut bad = text.clone();
+        bad[end - 1] = b'x';
+        assert_eq!(proven_end(&bad), Some(end));
+        bad[end - 2] ^= 1;
+        assert_eq!((proven_end(&bad), claimed_end(&bad)), (None, Some(end)));
+        let mut bad = text;
+        bad[15] = b'5';
+        assert_eq!((proven_end(&bad), claimed_end(&bad)), (None, Some(end - 2)));
+    }
+
     proptest! {
         #[test]
         fn every_line_reads_back(
@@ -183,7 +223,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = (read(&bytes), claimed_end(&bytes));
+            let _ = (read(&bytes), claimed_end(&bytes), proven_end(&bytes), describe(&bytes));
         }
     }
 }

@@ -7,23 +7,34 @@
 //!
 //! A segment is a file of zeros that are already on disk, so that a sync need not write the file's
 //! length or map as well; that nearly doubles the commits a second. When a group does not fit in what
-//! is left of one, the next one begins: everything before is synced, then the new file gets its head
-//! line and a sync, then its name and a sync of the names, and only then a record. A group never spans
-//! two segments. The new file is a spare, if a helper thread has made one ([`Log::spare_job`]), else
-//! it is made on the spot.
+//! is left of one, the next one begins: everything before is synced, then the new file gets its first
+//! lines and a sync, then its name and a sync of the names, and only then a record. These first lines
+//! are its head and the hard state of all that came before ([`super::carry`]), so that older segments
+//! may go ([`Log::trim`]). A group never spans two segments. The new file is a spare, if a helper
+//! thread has made one ([`Log::spare_job`]), else it is made on the spot.
 //!
-//! The format of a line is in `line.rs`, the rule of recovery in `scan.rs`.
+//! The format of a line is in `line.rs` and `body.rs`, the rule of recovery in `scan.rs`, what a start
+//! does with it in `open`, the end of old segments in `trim`, the file made ahead of need in `spare`.
 
+mod open;
+mod spare;
+mod trim;
+
+use super::body::{Body, First};
+use super::carry::Carry;
+use super::damage::Damage;
 use super::dir::{Dir, DirFile};
 use super::error::{Context, LogError};
+use super::recall::Recall;
 use super::scan::{self, End, segment_name};
-use super::{line, record};
+use super::{line, record, snapshot};
 use crate::paxos::record::Record;
+use crate::paxos::types::Slot;
+use spare::SharedSpare;
 use std::fmt;
-use std::io;
-use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+pub use open::Recovery;
+pub use spare::SpareJob;
 
 /// The longest text of a record, in bytes. A longer one is refused before anything is kept.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -40,7 +51,7 @@ const SPARE: &str = "spare";
 const MAKING: &str = "making";
 
 /// The names of files that hold work in progress and are never read.
-pub(super) const IN_PROGRESS: [&str; 2] = [SPARE, MAKING];
+pub(super) const IN_PROGRESS: [&str; 3] = [SPARE, MAKING, snapshot::WRITING];
 
 /// How large segments are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,15 +83,6 @@ impl Options {
     }
 }
 
-/// What was on disk.
-#[derive(Debug)]
-pub struct Recovery {
-    /// All records, in the order in which they were appended; they are durable.
-    pub records: Vec<Record>,
-    /// What was cut off, if the last write had not come to its end.
-    pub cut: Option<Cut>,
-}
-
 /// The torn end of a log: records that were never synced, so that no vote rests on them (P39).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
@@ -109,7 +111,7 @@ impl fmt::Display for Cut {
 impl Cut {
     pub(super) fn of<D: Dir>(dir: &D, end: &End) -> Option<Self> {
         (end.torn_bytes > 0).then(|| Self {
-            file: dir.path_of(&segment_name(end.number)),
+            file: dir.path_of(&segment_name(end.last().number)),
             offset: end.at(),
             bytes: end.torn_bytes,
         })
@@ -121,17 +123,34 @@ impl Cut {
 pub struct Log<D: Dir> {
     dir: D,
     options: Options,
+    /// Those before the one that is being written, in order.
+    older: Vec<Older>,
     segment: Segment<D::File>,
+    /// From where on the log must be whole.
+    first: First,
+    /// The hard state that all written lines make.
+    carry: Carry,
     /// The number of the next line.
     next: u64,
     /// The number of the first line not known to be synced; `next` if all are.
     unsynced: u64,
     /// Appended, not yet written.
-    kept: Vec<Record>,
+    kept: Vec<Body>,
     /// The lines of one write; kept for its memory.
     lines: Vec<u8>,
-    spare: Arc<Mutex<Spare>>,
+    spare: SharedSpare,
     failed: bool,
+}
+
+/// A segment that takes no more records.
+#[derive(Debug)]
+struct Older {
+    number: u64,
+    /// The number of its first line.
+    seq: u64,
+    bytes: usize,
+    /// The highest slot that its records are about.
+    highest: Slot,
 }
 
 /// The segment that is being written.
@@ -139,76 +158,26 @@ pub struct Log<D: Dir> {
 struct Segment<F> {
     number: u64,
     file: F,
+    /// The number of its first line.
+    seq: u64,
     /// Where the next line goes.
     at: usize,
     bytes: usize,
-}
-
-/// The state of the spare file.
-#[derive(Debug, Clone, Copy)]
-enum Spare {
-    None,
-    /// A [`SpareJob`] is out.
-    Making,
-    /// There and durable, with so many bytes.
-    Ready(usize),
-    /// It could not be made. Nobody tries again in this segment: on a full disk each try would write
-    /// what is left of it full, and log a line, at every commit.
-    Failed,
-}
-
-fn lock(spare: &Mutex<Spare>) -> MutexGuard<'_, Spare> {
-    spare.lock()
+    /// The highest slot that its records are about.
+    highest: Slot,
 }
 
 impl<D: Dir> Log<D> {
     /// Makes the first segment of a new log; durable, with its name, when this returns. Apart from
-    /// [`open`](Self::open) on purpose: a log that is gone must not be replaced by an empty one (P41).
+    /// [`open`](Self::open) on purpose: a log that is gone must not be replaced by an empty one that
+    /// knows of no loss (P41).
     pub fn create(dir: &D, options: &Options) -> Result<(), LogError> {
         if let Some(&first) = scan::segments(dir)?.first() {
             let file = dir.path_of(&segment_name(first));
             return Err(LogError::Exists { file });
         }
         remove_in_progress(dir)?;
-        let head = head_line(1, 1);
-        let bytes = options.segment_bytes(1).max(head.len());
-        let file = create_zeroed(dir, MAKING, bytes)?;
-        name_segment(dir, &file, MAKING, 1, &head)
-    }
-
-    /// Opens a log and reads all of it. Cuts off a torn end; refuses a damaged log and leaves it as
-    /// it is.
-    pub fn open(dir: D, options: Options) -> Result<(Self, Recovery), LogError> {
-        let (records, end) = read_records(&dir)?;
-        let cut = Cut::of(&dir, &end);
-        let name = segment_name(end.number);
-        let path = || dir.path_of(&name);
-        let file = dir.open(&name).context("open", path)?;
-        // The last group may never have been synced, or its sync may have failed and left pages that
-        // count as clean (P37): written again, so that what is read here is durable.
-        let mut tail = end.group.clone();
-        tail.resize(tail.len() + end.torn_bytes, 0);
-        file.write_at(end.group_at, &tail).context("write", path)?;
-        file.sync().context("sync", path)?;
-        remove_in_progress(&dir)?;
-        dir.sync_names().context("sync", || dir.path_of(""))?;
-        let log = Self {
-            options,
-            segment: Segment {
-                number: end.number,
-                file,
-                at: end.at(),
-                bytes: end.file_bytes,
-            },
-            next: end.next,
-            unsynced: end.next,
-            kept: Vec::new(),
-            lines: Vec::new(),
-            spare: Arc::new(Mutex::new(Spare::None)),
-            failed: false,
-            dir,
-        };
-        Ok((log, Recovery { records, cut }))
+        make_first(dir, options, &[]).map(drop)
     }
 
     /// Keeps records for the next write. If one is too long, none is kept. There is no bound on their
@@ -223,22 +192,19 @@ impl<D: Dir> Log<D> {
             let max = VALUE_BYTES_MAX;
             return Err(LogError::TooLong { bytes, max });
         }
-        self.kept.extend_from_slice(records);
+        self.kept.extend(records.iter().cloned().map(Body::Record));
         Ok(())
     }
 
     /// Makes all appended records durable: one write, one sync; neither if there is nothing to do.
     pub fn commit(&mut self) -> Result<(), LogError> {
-        self.unless_failed(|log| {
-            log.write_kept()?;
-            log.sync()
-        })
+        self.unless_failed(Self::commit_kept)
     }
 
     /// Writes all appended records without a sync: a crash may lose them. None of them may bind.
     pub fn write(&mut self) -> Result<(), LogError> {
         assert!(
-            !self.kept.iter().any(Record::binds),
+            !self.kept.iter().filter_map(Body::record).any(Record::binds),
             "I2: a record that a vote rests on is written without a sync"
         );
         self.unless_failed(Self::write_kept)
@@ -246,38 +212,41 @@ impl<D: Dir> Log<D> {
 
     /// Reads all durable records back from disk, as [`open`](Self::open) does, and leaves the log as
     /// it is.
+    ///
+    /// # Errors
+    /// Also if anything is damaged that was whole when the log was opened.
     pub fn read_all(&self) -> Result<Vec<Record>, LogError> {
         self.check()?;
-        let mut records = Vec::new();
-        let end = scan::scan(&self.dir, &mut |entry| {
-            records.extend(entry.record.filter(|_| entry.seq < self.unsynced));
-            Ok(())
-        })?;
-        if end.next == self.next {
-            return Ok(records);
+        let (recall, end) = Recall::read(&self.dir, self.unsynced - 1)?;
+        if let Some(damage) = end.news().next() {
+            return Err(LogError::Damaged(damage.clone()));
         }
-        Err(LogError::Damaged {
-            file: self.dir.path_of(&segment_name(end.number)),
+        if end.next == self.next {
+            return Ok(recall.records);
+        }
+        Err(LogError::Damaged(Damage::Record {
+            file: self.dir.path_of(&segment_name(end.last().number)),
             offset: end.at(),
             expected: end.next,
             found: "no whole record".into(),
             witness: format!("this server had written up to record {}", self.next - 1),
-        })
+        }))
+    }
+
+    /// The bytes of all segments and of the spare: what the log takes of the disk.
+    pub fn bytes(&self) -> usize {
+        let older: usize = self.older.iter().map(|older| older.bytes).sum();
+        older + self.segment.bytes + self.spare.bytes()
     }
 
     /// The making of the next segment's file, if it is time for it: for a helper thread, so that the
     /// log need not wait for it.
     pub fn spare_job(&self) -> Option<SpareJob<D>> {
-        let half_full = self.segment.at > self.segment.bytes / 2;
-        let mut spare = lock(&self.spare);
-        (half_full && matches!(*spare, Spare::None)).then(|| {
-            *spare = Spare::Making;
-            SpareJob {
-                dir: self.dir.clone(),
-                bytes: self.options.segment_bytes(self.segment.number + 1),
-                spare: Arc::clone(&self.spare),
-            }
-        })
+        let bytes = self.options.segment_bytes(self.segment.number + 1);
+        self.segment
+            .is_half_full()
+            .then(|| self.spare.job(&self.dir, bytes))
+            .flatten()
     }
 
     fn check(&self) -> Result<(), LogError> {
@@ -304,6 +273,11 @@ impl<D: Dir> Log<D> {
         self.dir.path_of(&segment_name(self.segment.number))
     }
 
+    fn commit_kept(&mut self) -> Result<(), LogError> {
+        self.write_kept()?;
+        self.sync()
+    }
+
     /// Writes what was kept, in this segment or in the next.
     fn write_kept(&mut self) -> Result<(), LogError> {
         if self.kept.is_empty() {
@@ -320,20 +294,21 @@ impl<D: Dir> Log<D> {
             .context("write", || self.path())?;
         self.segment.at += self.lines.len();
         self.next += self.kept.len() as u64;
-        self.kept.clear();
+        for body in self.kept.drain(..) {
+            let slot = body.slot().unwrap_or_default();
+            self.segment.highest = self.segment.highest.max(slot);
+            if let Some(record) = body.record() {
+                self.carry.fold(record);
+            }
+        }
         Ok(())
     }
 
-    /// The kept records as lines numbered from `seq` on.
+    /// What was kept, as lines numbered from `seq` on.
     fn lines_from(&mut self, seq: u64) -> Vec<u8> {
         let mut lines = std::mem::take(&mut self.lines);
         lines.clear();
-        let mut body = Vec::new();
-        for (seq, record) in (seq..).zip(&self.kept) {
-            body.clear();
-            record::write(&mut body, record);
-            line::write(&mut lines, seq, self.unsynced, &body);
-        }
+        push_lines(&mut lines, seq, self.unsynced, &self.kept);
         lines
     }
 
@@ -345,23 +320,34 @@ impl<D: Dir> Log<D> {
         Ok(())
     }
 
-    /// Begins the next segment, large enough for what was kept, and numbers that anew behind its head.
+    /// Begins the next segment, large enough for what was kept, and numbers that anew behind its
+    /// first lines.
     fn next_segment(&mut self) -> Result<(), LogError> {
+        let carried = self.carry.records().into_iter().map(Body::Record);
+        self.begin_segment(carried.collect())
+    }
+
+    /// The same, with `bodies` as the first lines behind its head.
+    fn begin_segment(&mut self, mut bodies: Vec<Body>) -> Result<(), LogError> {
         assert_eq!(self.unsynced, self.next, "a group never spans two segments");
-        let number = self.segment.number + 1;
-        let head = head_line(number, self.next);
-        self.next += 1;
+        if self.first != First::START {
+            bodies.insert(0, Body::First(self.first));
+        }
+        let (number, seq) = (self.segment.number + 1, self.next);
+        let begin = first_lines(number, seq, bodies);
+        self.next = seq + begin.count;
         self.unsynced = self.next;
         self.lines = self.lines_from(self.next);
-        let need = head.len() + self.lines.len();
+        let need = begin.lines.len() + self.lines.len();
         let (from, file, bytes) = self.next_file(number, need)?;
-        name_segment(&self.dir, &file, from, number, &head)?;
-        self.segment = Segment {
-            number,
-            file,
-            at: head.len(),
-            bytes,
-        };
+        let segment = name_segment(&self.dir, file, from, bytes, &begin)?;
+        let before = std::mem::replace(&mut self.segment, segment);
+        self.older.push(Older {
+            number: before.number,
+            seq: before.seq,
+            bytes: before.bytes,
+            highest: before.highest,
+        });
         Ok(())
     }
 
@@ -371,38 +357,53 @@ impl<D: Dir> Log<D> {
         number: u64,
         need: usize,
     ) -> Result<(&'static str, D::File, usize), LogError> {
-        let mut spare = lock(&self.spare);
-        if let Spare::Ready(bytes) = *spare
-            && bytes >= need
-        {
+        if let Some(bytes) = self.spare.take(need) {
             let path = || self.dir.path_of(SPARE);
             let file = self.dir.open(SPARE).context("open", path)?;
-            *spare = Spare::None;
             return Ok((SPARE, file, bytes));
         }
-        if matches!(*spare, Spare::Failed) {
-            *spare = Spare::None;
-        }
-        drop(spare);
         let bytes = self.options.segment_bytes(number).max(need);
         Ok((MAKING, create_zeroed(&self.dir, MAKING, bytes)?, bytes))
     }
 }
 
-/// All records on disk, and where they end.
-fn read_records<D: Dir>(dir: &D) -> Result<(Vec<Record>, End), LogError> {
-    let mut records = Vec::new();
-    let end = scan::scan(dir, &mut |entry| {
-        records.extend(entry.record);
-        Ok(())
-    })?;
-    Ok((records, end))
+impl<F> Segment<F> {
+    fn is_half_full(&self) -> bool {
+        self.at > self.bytes / 2
+    }
 }
 
-fn head_line(number: u64, seq: u64) -> Vec<u8> {
-    let mut head = Vec::new();
-    line::write(&mut head, seq, seq, &scan::head_body(number));
-    head
+/// The first lines of a segment, which are written before it has its name.
+struct Begin {
+    number: u64,
+    /// The number of the head.
+    seq: u64,
+    /// How many they are, with the head.
+    count: u64,
+    lines: Vec<u8>,
+}
+
+fn first_lines(number: u64, seq: u64, mut bodies: Vec<Body>) -> Begin {
+    let lines = bodies.len() as u64;
+    bodies.insert(0, Body::Segment { number, lines });
+    let mut begin = Begin {
+        number,
+        seq,
+        count: lines + 1,
+        lines: Vec::new(),
+    };
+    push_lines(&mut begin.lines, seq, seq, &bodies);
+    begin
+}
+
+/// Appends `bodies` as lines numbered from `seq` on, of which the first unsynced one is `group`.
+fn push_lines(lines: &mut Vec<u8>, seq: u64, group: u64, bodies: &[Body]) {
+    let mut text = Vec::new();
+    for (seq, body) in (seq..).zip(bodies) {
+        text.clear();
+        body.write(&mut text);
+        line::write(lines, seq, group, &text);
+    }
 }
 
 fn create_zeroed<D: Dir>(dir: &D, name: &str, bytes: usize) -> Result<D::File, LogError> {
@@ -410,20 +411,40 @@ fn create_zeroed<D: Dir>(dir: &D, name: &str, bytes: usize) -> Result<D::File, L
         .context("create", || dir.path_of(name))
 }
 
-/// Makes the file `from` the segment `number`: its head first, its name after, both durable (P42).
+/// Makes segment 1, where there is none, with `bodies` behind its head.
+fn make_first<D: Dir>(
+    dir: &D,
+    options: &Options,
+    bodies: &[Body],
+) -> Result<Segment<D::File>, LogError> {
+    let begin = first_lines(First::START.segment, First::START.seq, bodies.to_vec());
+    let bytes = options.segment_bytes(begin.number).max(begin.lines.len());
+    let file = create_zeroed(dir, MAKING, bytes)?;
+    name_segment(dir, file, MAKING, bytes, &begin)
+}
+
+/// Makes the file `from` a segment: its first lines first, its name after, both durable (P42).
 fn name_segment<D: Dir>(
     dir: &D,
-    file: &D::File,
+    file: D::File,
     from: &str,
-    number: u64,
-    head: &[u8],
-) -> Result<(), LogError> {
+    bytes: usize,
+    begin: &Begin,
+) -> Result<Segment<D::File>, LogError> {
     let path = || dir.path_of(from);
-    file.write_at(0, head).context("write", path)?;
+    file.write_at(0, &begin.lines).context("write", path)?;
     file.sync().context("sync", path)?;
-    dir.rename(from, &segment_name(number))
+    dir.rename(from, &segment_name(begin.number))
         .context("rename", path)?;
-    dir.sync_names().context("sync", || dir.path_of(""))
+    dir.sync_names().context("sync", || dir.path_of(""))?;
+    Ok(Segment {
+        number: begin.number,
+        file,
+        seq: begin.seq,
+        at: begin.lines.len(),
+        bytes,
+        highest: Slot::ZERO,
+    })
 }
 
 fn remove_in_progress<D: Dir>(dir: &D) -> Result<(), LogError> {
@@ -434,34 +455,4 @@ fn remove_in_progress<D: Dir>(dir: &D) -> Result<(), LogError> {
         }
     }
     Ok(())
-}
-
-/// The making of a spare file. Dropped undone, the log asks for it again.
-#[derive(Debug)]
-pub struct SpareJob<D: Dir> {
-    dir: D,
-    bytes: usize,
-    spare: Arc<Mutex<Spare>>,
-}
-
-impl<D: Dir> SpareJob<D> {
-    /// Makes the file, durable; takes as long as writing a segment. After an error the log goes on
-    /// without: it makes the segment itself when it needs it, and asks for a spare again after that.
-    pub fn make(self) -> io::Result<()> {
-        let made = self.dir.create_zeroed(SPARE, self.bytes);
-        *lock(&self.spare) = match made {
-            Ok(_) => Spare::Ready(self.bytes),
-            Err(_) => Spare::Failed,
-        };
-        made.map(drop)
-    }
-}
-
-impl<D: Dir> Drop for SpareJob<D> {
-    fn drop(&mut self) {
-        let mut spare = lock(&self.spare);
-        if matches!(*spare, Spare::Making) {
-            *spare = Spare::None;
-        }
-    }
 }

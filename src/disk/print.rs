@@ -1,26 +1,27 @@
 //! The log for people: one line a record. Reads only, and needs no lock: a server may be writing
 //! meanwhile.
 
+use super::damage::Damage;
 use super::dir::Dir;
 use super::error::LogError;
 use super::log::Cut;
 use super::scan;
 use std::io::Write;
 
-/// How a log ended. Damage is an error instead.
+/// What is to be told of a log besides its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// After the last record, which has this number.
-    Whole {
-        /// Counts all lines, also the heads of segments.
-        last: u64,
-    },
-    /// In a write that had not come to its end: by a crash, or a server is writing right now.
-    Torn(Cut),
+pub struct Ending {
+    /// The number of the last record; counts all lines, also the heads of segments.
+    pub last: u64,
+    /// The write at its end that had not come to its own: by a crash, or a server is writing right
+    /// now.
+    pub cut: Option<Cut>,
+    /// What is missing, found by an earlier start or not.
+    pub damage: Vec<Damage>,
 }
 
 /// Prints each line of the log in `dir` as `FILE OFFSET SEQ BODY`; with a `width`, a body with more
-/// characters is cut and ends in `...`. What comes before damage is printed too.
+/// characters is cut and ends in `...`. What stands behind damage is printed too.
 pub fn print_log<D: Dir>(
     dir: &D,
     width: Option<usize>,
@@ -28,14 +29,15 @@ pub fn print_log<D: Dir>(
 ) -> Result<Ending, LogError> {
     let end = scan::scan(dir, &mut |entry| {
         write!(out, "{} {} {} ", entry.file, entry.offset, entry.seq)
-            .and_then(|()| out.write_all(&fitted(entry.body, width)))
+            .and_then(|()| out.write_all(&fitted(entry.text, width)))
             .and_then(|()| out.write_all(b"\n"))
             .map_err(LogError::Output)
     })?;
     out.flush().map_err(LogError::Output)?;
-    Ok(match Cut::of(dir, &end) {
-        Some(cut) => Ending::Torn(cut),
-        None => Ending::Whole { last: end.next - 1 },
+    Ok(Ending {
+        last: end.next - 1,
+        cut: Cut::of(dir, &end),
+        damage: end.gaps.into_iter().map(|gap| gap.damage).collect(),
     })
 }
 

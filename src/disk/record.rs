@@ -8,6 +8,10 @@
 //! | `accept b3.2 s17 VALUE` | [`Record::Accept`] |
 //! | `decided b3.2 s17` | [`Record::Decided`] |
 //! | `learn s17 VALUE` | [`Record::Learn`] |
+//! | `peer n2 5.00c0ffee00c0ffee` | [`Record::Peer`] |
+//! | `trim s17` | [`Record::Trim`] |
+//! | `lost` | [`Record::Lost`] |
+//! | `sound` | [`Record::Sound`] |
 //!
 //! VALUE is every byte after the one space, to the end of the body.
 
@@ -25,6 +29,10 @@ pub fn write(out: &mut Vec<u8>, record: &Record) {
         Record::Accept(ballot, slot, _) => write!(out, "accept {ballot} {slot} "),
         Record::Decided(ballot, slot) => write!(out, "decided {ballot} {slot}"),
         Record::Learn(slot, _) => write!(out, "learn {slot} "),
+        Record::Peer(node, life) => write!(out, "peer {node} {life}"),
+        Record::Trim(slot) => write!(out, "trim {slot}"),
+        Record::Lost => write!(out, "lost"),
+        Record::Sound => write!(out, "sound"),
     };
     head.expect("a Vec takes every write");
     if let Some(value) = value_of(record) {
@@ -59,8 +67,15 @@ pub fn parse(body: &[u8]) -> Result<Record, ParseError> {
             let slot = tokens.parse(SLOT)?;
             return Ok(Record::Learn(slot, value(&tokens)?));
         }
+        b"peer" => Record::Peer(
+            tokens.parse("a node such as n2")?,
+            tokens.parse("a start such as 5.00c0ffee00c0ffee")?,
+        ),
+        b"trim" => Record::Trim(tokens.parse(SLOT)?),
+        b"lost" => Record::Lost,
+        b"sound" => Record::Sound,
         _ => {
-            let kinds = "start, ballot, promise, accept, decided or learn";
+            let kinds = "start, ballot, promise, accept, decided, learn, peer, trim, lost or sound";
             return Err(ParseError::at(kinds, &word));
         }
     };
@@ -75,7 +90,7 @@ fn value(tokens: &Tokens) -> Result<Value, ParseError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::paxos::types::{Ballot, NodeId, Slot};
+    use crate::paxos::types::{Ballot, Life, NodeId, Slot};
     use proptest::prelude::*;
 
     /// Any record; values hold any byte but LF.
@@ -98,6 +113,12 @@ pub(super) mod tests {
             (ballot(), slot(), value()).prop_map(|(b, s, v)| Record::Accept(b, s, v)),
             (ballot(), slot()).prop_map(|(b, s)| Record::Decided(b, s)),
             (slot(), value()).prop_map(|(s, v)| Record::Learn(s, v)),
+            (1..=9u8, 0..=Life::START_MAX, any::<u64>()).prop_map(|(node, start, mark)| {
+                Record::Peer(NodeId::new(node).unwrap(), Life { start, mark })
+            }),
+            slot().prop_map(Record::Trim),
+            Just(Record::Lost),
+            Just(Record::Sound),
         ]
     }
 
@@ -143,7 +164,7 @@ pub(super) mod tests {
             ("", "expected a kind of record, found the end of the line"),
             (
                 "vote b1.1",
-                "expected start, ballot, promise, accept, decided or learn, found \"vote\"",
+                "expected start, ballot, promise, accept, decided, learn, peer, trim, lost or sound, found \"vote\"",
             ),
             ("promise 3", "expected a ballot such as b3.2, found \"3\""),
             (

@@ -29,7 +29,7 @@
 //! and closing one (it costs about 100 bytes until it ends).
 
 use super::command::{Outcome, SessionId, VALUE_BYTES_MAX};
-use std::collections::BTreeMap;
+use imbl::OrdMap;
 
 /// How many sessions live at once. Opening one more ends the least recently used.
 pub const SESSIONS_MAX: usize = 65_536;
@@ -50,11 +50,11 @@ pub struct Sessions {
     /// How many were ever opened: the id of the newest.
     opened: u64,
     uses: Use,
-    live: BTreeMap<SessionId, Session>,
+    live: OrdMap<SessionId, Session>,
     /// Who was used when. Each session has one place here.
-    by_use: BTreeMap<Use, SessionId>,
+    by_use: OrdMap<Use, SessionId>,
     /// The same for the sessions that remember a value.
-    holders: BTreeMap<Use, SessionId>,
+    holders: OrdMap<Use, SessionId>,
     remembered_bytes: usize,
 }
 
@@ -101,7 +101,7 @@ impl Sessions {
         let id = SessionId(self.opened);
         self.insert(id, None);
         while self.live.len() > SESSIONS_MAX {
-            let oldest = self.by_use.first_key_value().map(|(_, &id)| id);
+            let oldest = self.oldest();
             self.end(oldest.expect("every session was used when it was opened"));
         }
         id
@@ -129,7 +129,7 @@ impl Sessions {
         };
         self.insert(id, Some(last));
         while self.remembered_bytes > REMEMBERED_BYTES_MAX {
-            let oldest = self.holders.first_key_value().map(|(_, &id)| id);
+            let oldest = self.holders.get_min().map(|&(_, id)| id);
             self.end(oldest.expect("remembered bytes have a holder"));
         }
         answer
@@ -150,11 +150,31 @@ impl Sessions {
         self.opened
     }
 
+    /// The session whose last use lies furthest back.
+    pub(super) fn oldest(&self) -> Option<SessionId> {
+        self.by_use.get_min().map(|&(_, id)| id)
+    }
+
     /// All that live, least recently used first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, Option<&Last>)> {
+    fn iter(&self) -> impl Iterator<Item = (SessionId, Option<&Last>)> {
+        self.used_since(0)
+    }
+
+    /// The session `id`, if it lives, and all that were used after it, in the order of their use.
+    pub(super) fn iter_from(
+        &self,
+        id: SessionId,
+    ) -> impl Iterator<Item = (SessionId, Option<&Last>)> {
+        self.live
+            .get(&id)
+            .into_iter()
+            .flat_map(|session| self.used_since(session.used))
+    }
+
+    fn used_since(&self, first: Use) -> impl Iterator<Item = (SessionId, Option<&Last>)> {
         self.by_use
-            .values()
-            .map(|&id| (id, self.live[&id].last.as_ref()))
+            .range(first..)
+            .map(|(_, id)| (*id, self.live[id].last.as_ref()))
     }
 
     /// Sessions as a snapshot has them, before [`Sessions::restore`] adds those that live.

@@ -24,6 +24,10 @@
 //! bits, with no `+`, no leading zero, no `-0` and no blank. A value such as `007` is more likely a
 //! code than a count, and would come back without its zeros.
 //!
+//! An image of the state for a snapshot is a clone: the maps are persistent ones. That makes each
+//! command somewhat dearer than `BTreeMap` would, more so while an image is held. What it buys is that
+//! nobody waits while a snapshot is made, and that there is no second state to keep in step.
+//!
 //! Left out on purpose: locks (who owns the store decides), the disk, and the check whether a read
 //! is fresh enough. A read here answers from what is applied, now.
 
@@ -31,6 +35,7 @@ use super::batch::{Batch, Numbered};
 use super::command::{Bytes, Command, CommandId, Outcome, Write};
 use super::hash::Hash;
 use super::sessions::Sessions;
+use imbl::OrdMap;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -69,11 +74,11 @@ impl Default for Counter {
     }
 }
 
-/// The replicated state after some slot. A clone is cheap for its size: it shares all keys and
-/// values.
+/// The replicated state after some slot. A clone costs the same at any size, and stays as it is
+/// while the original goes on: the two share what neither has changed since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
-    pub(super) map: BTreeMap<Bytes, Bytes>,
+    pub(super) map: OrdMap<Bytes, Bytes>,
     pub(super) sessions: Sessions,
     /// By the number of the origin.
     pub(super) origins: BTreeMap<u8, Counter>,
@@ -84,7 +89,7 @@ pub struct Store {
 impl Default for Store {
     fn default() -> Self {
         Self {
-            map: BTreeMap::new(),
+            map: OrdMap::new(),
             sessions: Sessions::default(),
             origins: BTreeMap::new(),
             applied: 0,
@@ -149,7 +154,7 @@ impl Store {
     /// All keys that begin with `prefix`, with their values, in byte order of the keys.
     pub fn list(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
         self.map
-            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
+            .range::<_, [u8]>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
@@ -201,7 +206,7 @@ impl Store {
     }
 }
 
-fn change(map: &mut BTreeMap<Bytes, Bytes>, write: &Write) -> Outcome {
+fn change(map: &mut OrdMap<Bytes, Bytes>, write: &Write) -> Outcome {
     match write {
         Write::Put { key, value } => {
             map.insert(key.clone(), value.clone());
@@ -211,11 +216,12 @@ fn change(map: &mut BTreeMap<Bytes, Bytes>, write: &Write) -> Outcome {
             Some(_) => Outcome::Ok,
             None => Outcome::NotFound,
         },
-        Write::Cas { key, expected, new } => match map.get_mut(key) {
+        // Not `get_mut`: it copies what a clone shares, also where nothing is to change.
+        Write::Cas { key, expected, new } => match map.get(key) {
             None => Outcome::NotFound,
             Some(current) if current != expected => Outcome::Mismatch(current.clone()),
-            Some(current) => {
-                *current = new.clone();
+            Some(_) => {
+                map.insert(key.clone(), new.clone());
                 Outcome::Ok
             }
         },
@@ -223,7 +229,7 @@ fn change(map: &mut BTreeMap<Bytes, Bytes>, write: &Write) -> Outcome {
     }
 }
 
-fn incr(map: &mut BTreeMap<Bytes, Bytes>, key: &Bytes, by: i64) -> Outcome {
+fn incr(map: &mut OrdMap<Bytes, Bytes>, key: &Bytes, by: i64) -> Outcome {
     let current = match map.get(key) {
         None => 0,
         Some(value) => match integer(value) {

@@ -4,8 +4,8 @@
 //! and, a slot, the proposal of the highest ballot that it accepted; and it must remember them over
 //! a failure (2.5). It keeps I2 (a promise never goes back) and I3 (nothing is accepted below the
 //! promise). Its handlers return the vote and leave the record and the sending to the caller: the
-//! vote may leave only after the record is on disk. It leaves out when to forget: nothing is
-//! forgotten until there are snapshots.
+//! vote may leave only after the record is on disk. It forgets a slot only when told that a snapshot
+//! holds it, and says so in its promise (P17).
 
 use std::collections::BTreeMap;
 
@@ -31,6 +31,8 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Acceptor {
     promised: Ballot,
+    /// Every slot up to this one is decided, and what was accepted there may be forgotten.
+    trimmed: Slot,
     accepted: BTreeMap<Slot, (Ballot, Value)>,
 }
 
@@ -38,6 +40,7 @@ impl Default for Acceptor {
     fn default() -> Self {
         Self {
             promised: Ballot::ZERO,
+            trimmed: Slot::ZERO,
             accepted: BTreeMap::new(),
         }
     }
@@ -53,9 +56,10 @@ impl Acceptor {
                 Record::Promise(ballot) => acceptor.promise(*ballot),
                 Record::Accept(ballot, slot, value) => {
                     acceptor.promise((*ballot).max(acceptor.promised));
-                    acceptor.accepted.insert(*slot, (*ballot, value.clone()));
+                    acceptor.recall(*slot, *ballot, value);
                 }
-                Record::Start(_) | Record::Ballot(_) | Record::Decided(..) | Record::Learn(..) => {}
+                Record::Trim(slot) => acceptor.trim(*slot),
+                _ => {}
             }
         }
         acceptor
@@ -70,7 +74,26 @@ impl Acceptor {
     pub fn highest(&self) -> Slot {
         self.accepted
             .last_key_value()
-            .map_or(Slot::ZERO, |(&slot, _)| slot)
+            .map_or(self.trimmed, |(&slot, _)| slot.max(self.trimmed))
+    }
+
+    /// Forgets what was accepted up to `upto`: it is all decided, and a durable snapshot holds it.
+    pub fn trim(&mut self, upto: Slot) {
+        if upto > self.trimmed {
+            self.trimmed = upto;
+            self.accepted = self.accepted.split_off(&upto.next());
+        }
+    }
+
+    /// All that was accepted and not trimmed, by slot.
+    pub fn accepted(&self) -> impl Iterator<Item = Accepted> {
+        self.accepted
+            .iter()
+            .map(|(&slot, (ballot, value))| Accepted {
+                slot,
+                ballot: *ballot,
+                value: value.clone(),
+            })
     }
 
     /// The ballot of what was accepted in `slot`.
@@ -94,6 +117,8 @@ impl Acceptor {
             return Err(Refusal::Promised(self.promised));
         }
         self.promise(ballot);
+        // P17: what was trimmed is told to be decided, never to be empty.
+        let decided = decided.max(self.trimmed);
         let first = from.max(decided.next());
         let mut told = Vec::new();
         let mut bytes = 0;
@@ -115,6 +140,7 @@ impl Acceptor {
             from,
             decided,
             next,
+            starts: Vec::new(),
             accepted: told,
         })
     }
@@ -142,7 +168,17 @@ impl Acceptor {
         Ok(())
     }
 
-    fn promise(&mut self, ballot: Ballot) {
+    /// Accepts again what was accepted once, unless something newer was accepted since.
+    pub fn recall(&mut self, slot: Slot, ballot: Ballot, value: &Value) {
+        let newest = self.accepted.entry(slot);
+        let newest = newest.or_insert_with(|| (ballot, value.clone()));
+        if ballot > newest.0 {
+            *newest = (ballot, value.clone());
+        }
+    }
+
+    /// Takes part in no ballot below this one from here on.
+    pub fn promise(&mut self, ballot: Ballot) {
         assert!(
             ballot >= self.promised,
             "I2: promise going back from {} to {ballot}",
@@ -219,6 +255,29 @@ mod tests {
             told.accepted.iter().map(|a| a.slot).collect::<Vec<_>>(),
             [Slot(4)]
         );
+    }
+
+    /// P17, P53: what a snapshot holds is told to be decided, also when the learner beside lost it.
+    #[test]
+    fn trimmed_slots_are_told_as_decided() {
+        let mut acceptor = Acceptor::default();
+        for slot in (1..=4).map(Slot) {
+            acceptor.on_accept(ballot(1, 1), slot, &value("v")).unwrap();
+        }
+        acceptor.trim(Slot(3));
+        let told = acceptor
+            .on_prepare(ballot(2, 2), Slot(1), Slot::ZERO)
+            .unwrap();
+        assert_eq!(told.decided, Slot(3));
+        assert_eq!(told.accepted.len(), 1);
+        acceptor.trim(Slot(4));
+        assert_eq!(acceptor.highest(), Slot(4));
+        let records = [
+            Record::Accept(ballot(1, 1), Slot(1), value("v")),
+            Record::Promise(ballot(2, 2)),
+            Record::Trim(Slot(4)),
+        ];
+        assert_eq!(Acceptor::recover(&records), acceptor);
     }
 
     /// P13: the parts of a long promise tell every slot once, each part about as much as its bound.

@@ -223,7 +223,7 @@ impl Election {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paxos::types::Slot;
+    use crate::paxos::types::{Life, Slot};
 
     fn node(n: u8) -> NodeId {
         NodeId::new(n).unwrap()
@@ -241,6 +241,8 @@ mod tests {
             decided: Slot::ZERO,
             applied: Slot::ZERO,
             hash: 0,
+            life: Life::default(),
+            sound: true,
         }
     }
 

@@ -4,10 +4,11 @@
 //! where everything is decided under which ballot; where both fit, it knows a decision. A proposal
 //! of another ballot says nothing (P20), and then the value is fetched from a node that knows it.
 //! It keeps I4 (a decided slot never changes) and never skips a slot (P19). It does not ask the
-//! acceptor: a node whose acceptor has failed still learns. It leaves out forgetting: all decided
-//! values stay in memory, for peers that lag.
+//! acceptor: a node whose acceptor has failed still learns. What a durable snapshot holds is
+//! forgotten when the caller says so, but for the newest of it, which stays for peers that lag by
+//! little.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::record::Record;
 use super::types::{Ballot, Slot, Value};
@@ -19,11 +20,17 @@ const HEARD_MAX: usize = 65_536;
 /// what they covered is fetched instead.
 const WORDS_MAX: usize = 16;
 
+/// How many bytes of values that a snapshot holds are kept all the same, for peers that lag. Whoever
+/// lags by more is sent the snapshot.
+const TRIMMED_BYTES_KEPT_MAX: usize = 4 << 20;
+
 /// The learner of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Learner {
-    /// The decided values of s1, s2, and so on without a hole.
-    values: Vec<Value>,
+    /// What comes before `values`: decided, and forgotten or never known here.
+    trimmed: Slot,
+    /// The decided values of the slots after `trimmed`, without a hole.
+    values: VecDeque<Value>,
     /// Proposals of later slots, one a slot: that of the highest ballot.
     heard: BTreeMap<Slot, (Ballot, Value)>,
     /// A ballot, up to where its leader said that all is decided.
@@ -35,9 +42,10 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// The learner that wrote these records.
-    pub fn recover<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
+    /// The learner that wrote these records, with a snapshot of every slot up to `snapshot`.
+    pub fn recover<'a>(snapshot: Slot, records: impl IntoIterator<Item = &'a Record>) -> Self {
         let mut learner = Self::default();
+        learner.on_snapshot(snapshot);
         for record in records {
             match record {
                 Record::Accept(ballot, slot, value) => {
@@ -49,16 +57,23 @@ impl Learner {
                 Record::Learn(slot, value) => {
                     learner.on_fetched(*slot, std::slice::from_ref(value));
                 }
-                Record::Start(_) | Record::Ballot(_) | Record::Promise(_) => {}
+                // If that snapshot is lost, its slots are decided all the same.
+                Record::Trim(slot) => learner.on_known(*slot),
+                _ => {}
             }
         }
         learner.deciding.clear();
         learner
     }
 
-    /// Every slot up to this one is decided and its value is here.
+    /// Every slot up to this one is decided, and its value is here or in a snapshot.
     pub fn decided(&self) -> Slot {
-        Slot(self.values.len() as u64)
+        Slot(self.trimmed.0 + self.values.len() as u64)
+    }
+
+    /// The values of the slots up to this one are not here, though they are decided.
+    pub fn trimmed(&self) -> Slot {
+        self.trimmed
     }
 
     /// Every slot up to this one is decided, here or elsewhere.
@@ -66,10 +81,34 @@ impl Learner {
         self.known
     }
 
-    /// The value of a slot that is decided here.
+    /// The value of a slot that is decided here and not trimmed.
     pub fn value(&self, slot: Slot) -> Option<&Value> {
-        let index = usize::try_from(slot.0.checked_sub(1)?).ok()?;
+        let index = usize::try_from(slot.0.checked_sub(self.trimmed.0 + 1)?).ok()?;
         self.values.get(index)
+    }
+
+    /// A snapshot of every slot up to `upto` is here and durable: goes on behind it, if it holds more
+    /// than is decided here (P22), and forgets what it holds, but for the newest.
+    pub fn on_snapshot(&mut self, upto: Slot) {
+        self.on_known(upto);
+        if upto > self.decided() {
+            self.values.clear();
+            self.trimmed = upto;
+            self.heard = self.heard.split_off(&upto.next());
+            self.deciding.clear();
+            return self.advance();
+        }
+        let held = usize::try_from(upto.0.saturating_sub(self.trimmed.0)).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let kept = (self.values.iter().take(held).rev())
+            .take_while(|value| {
+                bytes += value.as_bytes().len();
+                bytes <= TRIMMED_BYTES_KEPT_MAX
+            })
+            .count();
+        let forgotten = held.min(self.values.len()) - kept;
+        self.values.drain(..forgotten);
+        self.trimmed.0 += forgotten as u64;
     }
 
     /// The ballot whose leader's word decided `slot`; none if its value was fetched. Told once.
@@ -151,7 +190,7 @@ impl Learner {
     }
 
     fn push(&mut self, value: Value) {
-        self.values.push(value);
+        self.values.push_back(value);
         self.heard.remove(&self.decided());
     }
 }
@@ -252,8 +291,42 @@ mod tests {
             [word.clone(), accept(1), learn.clone(), accept(3)],
             [word, accept(3), accept(1), learn],
         ] {
-            let learner = Learner::recover(&records);
+            let learner = Learner::recover(Slot::ZERO, &records);
             assert_eq!(learner.decided(), Slot(3), "{records:?}");
         }
+    }
+
+    /// P22, P25: a snapshot never takes a learner back, and one that is ahead carries it on.
+    #[test]
+    fn a_snapshot_only_carries_on() {
+        let mut learner = Learner::default();
+        let values: Vec<Value> = ["a", "b", "c"].map(value).into();
+        learner.on_fetched(Slot(1), &values);
+        learner.on_proposal(ballot(1, 1), Slot(7), &value("g"));
+        learner.on_decided(ballot(1, 1), Slot(7));
+        learner.on_snapshot(Slot(2));
+        assert_eq!(learner.decided(), Slot(3));
+        assert_eq!(learner.value(Slot(2)), Some(&value("b")));
+        learner.on_snapshot(Slot(6));
+        assert_eq!((learner.trimmed(), learner.decided()), (Slot(6), Slot(7)));
+        assert_eq!(learner.value(Slot(6)), None);
+        assert_eq!(learner.value(Slot(7)), Some(&value("g")));
+        assert_eq!(learner.missing(), None);
+    }
+
+    #[test]
+    fn only_the_newest_of_a_snapshot_is_kept() {
+        let mut learner = Learner::default();
+        let large = Value::new(vec![b'v'; TRIMMED_BYTES_KEPT_MAX / 2]).unwrap();
+        learner.on_fetched(Slot(1), &vec![large; 5]);
+        learner.on_snapshot(Slot(4));
+        assert_eq!((learner.trimmed(), learner.decided()), (Slot(2), Slot(5)));
+    }
+
+    /// A node whose snapshot is lost knows how far it had been, and misses all of it.
+    #[test]
+    fn a_lost_snapshot_leaves_its_slots_missing() {
+        let learner = Learner::recover(Slot::ZERO, &[Record::Trim(Slot(9))]);
+        assert_eq!(learner.missing(), Some((Slot(1), Slot(9))));
     }
 }

@@ -4,7 +4,7 @@
 //! all steps before it, are on disk. A [`Notice`] binds nobody and leaves at once. The text form of
 //! both is a line (`wire::peer`); the reasons stand in `outbox`.
 
-use super::types::{Ballot, NodeId, Slot, Value};
+use super::types::{Ballot, Life, NodeId, Slot, Value};
 
 /// Anything that one node tells another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,19 @@ pub enum Vote {
         /// The highest slot that this acceptor has accepted.
         slot: Slot,
     },
+    /// The receiver's life is known and will be remembered, so that its earlier ones are over.
+    Known(Known),
+}
+
+/// What a node says to one that asks who knows its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The life of the receiver that is known.
+    pub life: Life,
+    /// Whether the sender had never voted itself when it first heard of that life.
+    pub together: bool,
+    /// Whether the sender remembers all that it ever voted, and votes.
+    pub sound: bool,
 }
 
 /// Phase 1b: the acceptor takes part in no ballot below, and tells what it accepted.
@@ -59,6 +72,9 @@ pub struct Promise {
     pub decided: Slot,
     /// Where the next part begins; none when this is the last.
     pub next: Option<Slot>,
+    /// The newest start that the acceptor knows of each node, its own among them; those that are 1 are
+    /// left out.
+    pub starts: Vec<(NodeId, u64)>,
     /// What the acceptor accepted, one a slot: that of the highest ballot.
     pub accepted: Vec<Accepted>,
 }
@@ -117,6 +133,31 @@ pub enum Notice {
         /// One value a slot.
         values: Vec<Value>,
     },
+    /// Please tell what a snapshot holds, from `place` on.
+    FetchImage {
+        /// The last slot that it holds; `s0` for any.
+        slot: Slot,
+        /// Where in it to begin, in the sender's own words.
+        place: Value,
+    },
+    /// A piece of a snapshot: all that was applied up to `slot`.
+    Image {
+        /// The last slot that it holds.
+        slot: Slot,
+        /// Where in it this piece begins.
+        place: Value,
+        /// Where the next piece begins; none when this is the last.
+        next: Option<Value>,
+        /// What stands there, as opaque lines.
+        lines: Vec<Value>,
+    },
+    /// The receiver's life is over: a later one of it is known.
+    Outdated {
+        /// The life that is over.
+        life: Life,
+        /// The number of the newest start that is known.
+        known: u64,
+    },
     /// Some reader waits for this slot: please see that all up to it get decided.
     Finish {
         /// The slot.
@@ -158,6 +199,11 @@ pub struct Heartbeat {
     pub applied: Slot,
     /// The state hash there.
     pub hash: u64,
+    /// Which start of the sender this is.
+    pub life: Life,
+    /// Whether it remembers all that it ever voted, and votes. If not, it wants to be told who knows
+    /// its life.
+    pub sound: bool,
 }
 
 /// What a node does about leading.
@@ -178,7 +224,7 @@ impl Vote {
     pub fn own_ballot(&self) -> Option<Ballot> {
         match self {
             Self::Prepare { ballot, .. } => Some(*ballot),
-            Self::Promise(_) | Self::Accepted { .. } | Self::Mark { .. } => None,
+            Self::Promise(_) | Self::Accepted { .. } | Self::Mark { .. } | Self::Known(_) => None,
         }
     }
 }

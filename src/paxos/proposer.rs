@@ -5,10 +5,16 @@
 //! there (P2c), and leads. From then on each value costs phase 2 alone. It keeps I1 (one value a
 //! ballot and slot). Its handlers return what they found out; sending is the caller's affair. It
 //! leaves out when to try (`election`) and what to propose (`replica`).
+//!
+//! A node that has lost its memory uses phase 1 for another end, to *recall*: a majority of the
+//! others tells it all that it can have had a part in, and it does not lead (P41). Its own promises
+//! of before are void from then on, wherever they are counted: every promise tells which starts of
+//! the nodes its sender knows, and one that was made in a start that is known to be over does not
+//! count beside it.
 
 use std::collections::BTreeMap;
 
-use super::message::Promise;
+use super::message::{Accepted, Promise};
 use super::quorum::{Members, Votes};
 use super::types::{Ballot, NodeId, Slot, Value};
 
@@ -28,12 +34,16 @@ pub enum Proposer {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Preparing {
     ballot: Ballot,
+    /// Whether it is to recall, not to lead.
+    recalls: bool,
     /// The first slot that was asked about.
     from: Slot,
     /// Who has told everything.
     promised: Votes,
     /// Where those go on who have told a part.
     next: BTreeMap<NodeId, Slot>,
+    /// Which starts those know who have told a part or everything.
+    starts: BTreeMap<NodeId, Vec<(NodeId, u64)>>,
     /// The highest slot up to which a node that promised knows all to be decided, and which node.
     decided: (Slot, Option<NodeId>),
     /// A slot, the value accepted under the highest ballot told so far.
@@ -82,6 +92,19 @@ pub enum Promised {
     Counted,
     /// A majority: the node leads.
     Elected(Elected),
+    /// A majority: the node knows all that it can have had a part in.
+    Recalled(Recalled),
+}
+
+/// What a majority told a node that has lost its memory.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recalled {
+    /// The ballot that the majority promised to it, above all that they had promised before.
+    pub ballot: Ballot,
+    /// Every slot up to this one is decided; what was accepted there is not told.
+    pub decided: Slot,
+    /// What was accepted in later slots, one a slot: that of the highest ballot.
+    pub accepted: Vec<Accepted>,
 }
 
 /// What a new leader found.
@@ -100,14 +123,13 @@ pub struct Elected {
 impl Proposer {
     /// Starts phase 1 for all slots from `from` on, with a ballot never used before.
     pub fn prepare(&mut self, ballot: Ballot, from: Slot) {
-        *self = Self::Preparing(Preparing {
-            ballot,
-            from,
-            promised: Votes::default(),
-            next: BTreeMap::new(),
-            decided: (from.previous(), None),
-            adopted: BTreeMap::new(),
-        });
+        *self = Self::Preparing(Preparing::new(ballot, from, false));
+    }
+
+    /// Starts phase 1 to recall what a majority of the *other* nodes accepted from `from` on. The
+    /// node's own acceptor must not answer.
+    pub fn recall(&mut self, ballot: Ballot, from: Slot) {
+        *self = Self::Preparing(Preparing::new(ballot, from, true));
     }
 
     /// Gives up.
@@ -151,6 +173,13 @@ impl Proposer {
         {
             return Promised::Stale;
         }
+        // What a node told in a start that is over says nothing about the start of now.
+        let start = start_of(from, &promise.starts);
+        let before = phase.starts.insert(from, promise.starts);
+        if before.is_some_and(|before| start_of(from, &before) != start) && expected != phase.from {
+            phase.next.remove(&from);
+            return Promised::More(phase.from);
+        }
         if promise.decided > phase.decided.0 {
             phase.decided = (promise.decided, Some(from));
         }
@@ -169,8 +198,14 @@ impl Proposer {
             return Promised::More(next);
         }
         phase.promised.insert(from);
+        phase.drop_outdated();
         if !phase.promised.is_majority_of(members) {
             return Promised::Counted;
+        }
+        if phase.recalls {
+            let recalled = phase.recalled();
+            *self = Self::Idle;
+            return Promised::Recalled(recalled);
         }
         let (leading, elected) = Leading::begin(phase, now);
         *self = Self::Leading(leading);
@@ -187,6 +222,66 @@ impl Proposer {
             .filter(|&node| !phase.promised.contains(node))
             .map(|node| (node, phase.next.get(&node).copied().unwrap_or(phase.from)))
             .collect()
+    }
+}
+
+/// The start of `node` that somebody knows, who knows of `starts`.
+fn start_of(node: NodeId, starts: &[(NodeId, u64)]) -> u64 {
+    let known = starts.iter().filter(|(known, _)| *known == node);
+    known.map(|&(_, start)| start).max().unwrap_or(1)
+}
+
+impl Preparing {
+    fn new(ballot: Ballot, from: Slot, recalls: bool) -> Self {
+        Self {
+            ballot,
+            recalls,
+            from,
+            promised: Votes::default(),
+            next: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            decided: (from.previous(), None),
+            adopted: BTreeMap::new(),
+        }
+    }
+
+    /// A node that lost its memory may have promised before, and votes anew since. Its old promise
+    /// would hide what it accepted since, so it does not count beside one whose sender knows the new
+    /// start: of any majority some node does. The node is asked again.
+    fn drop_outdated(&mut self) {
+        let outdated: Vec<NodeId> = (self.promised.iter())
+            .filter(|&node| {
+                let told = self
+                    .starts
+                    .get(&node)
+                    .map_or(1, |told| start_of(node, told));
+                let known = self.promised.iter().filter_map(|by| self.starts.get(&by));
+                known.map(|by| start_of(node, by)).any(|known| known > told)
+            })
+            .collect();
+        for node in outdated {
+            self.promised.remove(node);
+            self.next.remove(&node);
+        }
+    }
+
+    fn recalled(&mut self) -> Recalled {
+        let (decided, _) = self.decided;
+        let accepted = self.adopted.split_off(&decided.next()).into_iter();
+        let mut accepted: Vec<Accepted> = accepted
+            .map(|(slot, (ballot, value))| Accepted {
+                slot,
+                ballot,
+                value,
+            })
+            .collect();
+        // An acceptor accepts under rising ballots.
+        accepted.sort_by_key(|accepted| (accepted.ballot, accepted.slot));
+        Recalled {
+            ballot: self.ballot,
+            decided,
+            accepted,
+        }
     }
 }
 
@@ -355,6 +450,7 @@ mod tests {
             from: Slot(from),
             decided: Slot(decided),
             next: next.map(Slot),
+            starts: Vec::new(),
             accepted: accepted
                 .iter()
                 .map(|&(slot, round)| Accepted {
@@ -490,5 +586,62 @@ mod tests {
         assert_eq!(slots(leading.overdue(1, 3, 5, &all)), [1, 2]);
         assert_eq!(slots(leading.overdue(1, 3, 5, &all)), [3]);
         assert_eq!(slots(leading.overdue(4, 6, 1, &all)), [1]);
+    }
+
+    fn knowing(starts: &[(u8, u64)], promise: Promise) -> Promise {
+        let starts = starts.iter().map(|&(n, start)| (node(n), start)).collect();
+        Promise { starts, ..promise }
+    }
+
+    /// P41: a node that lost its memory since it promised does not count, once anyone of the others
+    /// that promised knows its new start; it is asked again.
+    #[test]
+    fn a_promise_of_a_start_that_is_over_does_not_count() {
+        let mut proposer = preparing(1);
+        let all = members(5);
+        let mut on = |n, promise| proposer.on_promise(node(n), promise, &all, 0);
+        assert_eq!(on(1, promise(1, 0, None, &[])), Promised::Counted);
+        assert_eq!(on(2, promise(1, 0, None, &[])), Promised::Counted);
+        let knows = knowing(&[(2, 5)], promise(1, 0, None, &[]));
+        assert_eq!(on(3, knows), Promised::Counted);
+        assert!(proposer.unpromised(&all).contains(&(node(2), Slot(1))));
+        let again = knowing(&[(2, 5)], promise(1, 0, None, &[(1, 4)]));
+        let told = proposer.on_promise(node(2), again, &all, 0);
+        let Promised::Elected(elected) = told else {
+            panic!("three of five");
+        };
+        assert_eq!(elected.proposals[0].value, value("s1 of 4"));
+    }
+
+    /// P41: the parts of one promise are of one start.
+    #[test]
+    fn a_promise_does_not_go_on_over_a_restart() {
+        let mut proposer = preparing(1);
+        let first = promise(1, 0, Some(5), &[(1, 1)]);
+        proposer.on_promise(node(1), first, &members(3), 0);
+        let second = knowing(&[(1, 2)], promise(5, 0, None, &[]));
+        let told = proposer.on_promise(node(1), second, &members(3), 0);
+        assert_eq!(told, Promised::More(Slot(1)));
+    }
+
+    /// P41: what a majority of the others accepted, under the ballots that they accepted it with.
+    #[test]
+    fn a_node_recalls_what_the_others_accepted() {
+        let mut proposer = Proposer::default();
+        proposer.recall(b(9), Slot(1));
+        let all = members(5);
+        for n in [1, 2] {
+            proposer.on_promise(node(n), promise(1, 1, None, &[(3, 2)]), &all, 0);
+        }
+        let last = promise(1, 2, None, &[(2, 7), (3, 5), (4, 1)]);
+        let Promised::Recalled(recalled) = proposer.on_promise(node(4), last, &all, 0) else {
+            panic!("three of five");
+        };
+        assert_eq!((recalled.ballot, recalled.decided), (b(9), Slot(2)));
+        let told: Vec<_> = (recalled.accepted.iter())
+            .map(|accepted| (accepted.slot.0, accepted.ballot))
+            .collect();
+        assert_eq!(told, [(4, b(1)), (3, b(5))]);
+        assert_eq!(proposer, Proposer::Idle);
     }
 }

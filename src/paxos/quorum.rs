@@ -4,7 +4,7 @@
 //! that. So a vote is a set of nodes, never a counter: a message that comes twice counts once
 //! (P7), and the set is the configured one, never the nodes that happen to answer (D7).
 
-use super::types::NodeId;
+use super::types::{NODES_MAX, NodeId};
 
 /// The fixed set of nodes that form the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,11 @@ impl Members {
         self.ids.binary_search(&node).is_ok()
     }
 
+    /// How many there are.
+    pub fn size(&self) -> usize {
+        self.iter().count()
+    }
+
     /// How many nodes a majority has.
     pub fn majority(&self) -> usize {
         self.ids.len() / 2 + 1
@@ -60,6 +65,18 @@ impl Votes {
     /// Whether `node` has voted.
     pub fn contains(self, node: NodeId) -> bool {
         self.bits & (1 << node.number()) != 0
+    }
+
+    /// The vote of `node` counts no longer.
+    pub fn remove(&mut self, node: NodeId) {
+        self.bits &= !(1 << node.number());
+    }
+
+    /// Who has voted.
+    pub fn iter(self) -> impl Iterator<Item = NodeId> {
+        (1..=NODES_MAX)
+            .filter_map(NodeId::new)
+            .filter(move |&node| self.contains(node))
     }
 
     /// How many nodes have voted.
@@ -111,6 +128,9 @@ mod tests {
         assert!(votes.insert(node(2)));
         assert!(!votes.insert(node(2)));
         assert_eq!(votes.len(), 1);
+        assert_eq!(votes.iter().collect::<Vec<_>>(), [node(2)]);
+        votes.remove(node(2));
+        assert!(votes.is_empty());
     }
 
     #[test]

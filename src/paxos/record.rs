@@ -1,6 +1,6 @@
 //! What a node must remember over a restart, one kind a line in its log.
 
-use super::types::{Ballot, Slot, Value};
+use super::types::{Ballot, Life, NodeId, Slot, Value};
 
 /// One remembered fact. A node's memory is the fold of its records in order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,6 +18,15 @@ pub enum Record {
     Decided(Ballot, Slot),
     /// `learn s17 VALUE`: the slot is decided with this value, as a peer told.
     Learn(Slot, Value),
+    /// `peer n2 5.00c0ffee00c0ffee`: this life of a peer is known; its earlier ones are over.
+    Peer(NodeId, Life),
+    /// `trim s17`: a snapshot that holds every slot up to this one was durable when this was
+    /// written. What came before it about those slots may be gone.
+    Trim(Slot),
+    /// `lost`: what this node remembers is not all that it once voted. It must not vote.
+    Lost,
+    /// `sound`: from here on this node remembers all that it votes, and may vote.
+    Sound,
 }
 
 impl Record {
@@ -26,7 +35,14 @@ impl Record {
     /// tells it to others, and therefore waits for these records as well.
     pub fn binds(&self) -> bool {
         match self {
-            Self::Start(_) | Self::Ballot(_) | Self::Promise(_) | Self::Accept(..) => true,
+            Self::Start(_)
+            | Self::Ballot(_)
+            | Self::Promise(_)
+            | Self::Accept(..)
+            | Self::Peer(..)
+            | Self::Trim(_)
+            | Self::Lost
+            | Self::Sound => true,
             Self::Decided(..) | Self::Learn(..) => false,
         }
     }

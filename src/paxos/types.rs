@@ -83,6 +83,21 @@ impl Slot {
     }
 }
 
+/// One start of a node, printed `5.00c0ffee00c0ffee`: its number, and a mark that tells apart two
+/// starts of one number, as they happen when a node starts from an older copy of its memory (P41).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Life {
+    /// Counts the starts of the node, from 1; 0 is no life.
+    pub start: u64,
+    /// Drawn at random for each start.
+    pub mark: u64,
+}
+
+impl Life {
+    /// The last start whose text reads back; it keeps `start + 1` from overflowing.
+    pub const START_MAX: u64 = 1 << 60;
+}
+
 /// What a slot holds: bytes that the protocol never looks into. They contain no LF, so that a value
 /// can end any line of text as it stands.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -132,6 +147,12 @@ impl fmt::Display for Slot {
     }
 }
 
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:016x}", self.start, self.mark)
+    }
+}
+
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.0))
@@ -148,7 +169,7 @@ macro_rules! debug_is_display {
         }
     )*};
 }
-debug_is_display!(NodeId, Ballot, Slot, Value);
+debug_is_display!(NodeId, Ballot, Slot, Life, Value);
 
 /// A text that is no printed form of the wanted type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -216,6 +237,27 @@ impl FromStr for Slot {
     }
 }
 
+impl FromStr for Life {
+    type Err = FormError;
+
+    fn from_str(text: &str) -> Result<Self, FormError> {
+        let parse = || {
+            let (start, mark) = text.split_once('.')?;
+            let plain = mark.len() == 16 && mark.bytes().all(|b| b.is_ascii_hexdigit());
+            let life = Self {
+                start: digits(start)?,
+                mark: u64::from_str_radix(mark, 16).ok().filter(|_| plain)?,
+            };
+            // Upper case would be a second text of the same life.
+            (life.start <= Self::START_MAX && life.to_string() == text).then_some(life)
+        };
+        parse().ok_or_else(|| FormError {
+            expected: "a start such as 5.00c0ffee00c0ffee",
+            found: text.into(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +272,12 @@ mod tests {
         assert_eq!("b3.2".parse(), Ok(Ballot::new(3, node(2))));
         assert_eq!("b0.0".parse(), Ok(Ballot::ZERO));
         assert_eq!("s17".parse(), Ok(Slot(17)));
+        let life = Life {
+            start: 5,
+            mark: 0xc0_ffee,
+        };
+        assert_eq!("5.0000000000c0ffee".parse(), Ok(life));
+        assert_eq!(life.to_string(), "5.0000000000c0ffee");
         assert_eq!(
             format!("{} {} {}", node(2), Ballot::new(3, node(2)), Slot(17)),
             "n2 b3.2 s17"
@@ -252,6 +300,15 @@ mod tests {
             "b1152921504606846977.1",
         ] {
             assert!(bad.parse::<Ballot>().is_err(), "{bad}");
+        }
+        for bad in [
+            "5",
+            "5.",
+            "5.c0ffee",
+            "5.00C0FFEE00C0FFEE",
+            "05.00c0ffee00c0ffee",
+        ] {
+            assert!(bad.parse::<Life>().is_err(), "{bad}");
         }
         for bad in ["s", "s-1", "s 1", "s01", "17", "s18446744073709551615"] {
             assert!(bad.parse::<Slot>().is_err(), "{bad}");

@@ -8,12 +8,13 @@ use log::{debug, info};
 use crate::kv::batch::{push_separator, write_command};
 use crate::kv::command::{Command, CommandId};
 use crate::outbox::{Outbox, To};
-use crate::paxos::acceptor::Refusal;
+use crate::paxos::acceptor::{Acceptor, Refusal};
 use crate::paxos::message::{Notice, Promise, Vote};
 use crate::paxos::proposer::{Elected, Promised, Proposal};
 use crate::paxos::record::Record;
 use crate::paxos::types::{Ballot, NodeId, Slot, Value};
 
+use super::memory::Memory;
 use super::{PRELOAD_BYTES_MAX, Replica};
 
 /// How many slots the leader keeps open at once. More commands wait and form larger batches.
@@ -69,7 +70,7 @@ impl Replica {
         out: &mut Outbox,
     ) {
         let decided = self.learner.decided();
-        let Some(acceptor) = &mut self.acceptor else {
+        let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
             return;
         };
         let before = acceptor.promised();
@@ -78,6 +79,8 @@ impl Replica {
                 if ballot > before {
                     out.record(Record::Promise(ballot));
                 }
+                let starts = self.memory.starts(self.me);
+                let promise = Promise { starts, ..promise };
                 out.vote(To::One(from), Vote::Promise(promise));
             }
             Err(refusal) => self.refuse(from, ballot, &refusal, out),
@@ -85,6 +88,9 @@ impl Replica {
     }
 
     pub(super) fn on_promise(&mut self, from: NodeId, promise: Promise, out: &mut Outbox) {
+        if !self.counts(from) {
+            return debug!("not counting a promise of {from}: it may not know this start");
+        }
         let decided = self.learner.decided();
         if promise.decided.0 > decided.0 + SLOT_JUMP_MAX {
             let far = promise.decided;
@@ -110,6 +116,7 @@ impl Replica {
             // The others have their own part to tell and were asked for it.
             Promised::More(next) => self.prepare_at(from, ballot, next, out),
             Promised::Elected(elected) => self.on_elected(elected, out),
+            Promised::Recalled(recalled) => self.on_recalled(recalled, out),
         }
     }
 
@@ -217,7 +224,7 @@ impl Replica {
             return;
         }
         self.learner.on_proposal(ballot, slot, value);
-        let Some(acceptor) = &mut self.acceptor else {
+        let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
             return;
         };
         let again = acceptor.accepted_ballot(slot) == Some(ballot);
@@ -259,6 +266,14 @@ impl Replica {
             self.on_decided(ballot, upto);
         }
     }
+}
+
+/// The acceptor, if it may vote: it is up, and remembers all that it ever voted (P40, P41).
+pub(super) fn voter<'a>(
+    acceptor: &'a mut Option<Acceptor>,
+    memory: &Memory,
+) -> Option<&'a mut Acceptor> {
+    acceptor.as_mut().filter(|_| memory.is_sound())
 }
 
 /// The pre-loaded commands as the batch of one slot. They are numbered as commands of `n0`, which is

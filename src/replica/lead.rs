@@ -26,6 +26,7 @@ impl Replica {
             self.send_probe(probe, out);
         }
         self.nudge(out);
+        self.tick_images(out);
         self.catch_up(out);
         self.keep_leading(out);
     }
@@ -34,9 +35,7 @@ impl Replica {
     pub(super) fn keep_leading(&mut self, out: &mut Outbox) {
         let idle = matches!(self.proposer, Proposer::Idle);
         if idle {
-            if self.election.should_try(self.now) {
-                self.campaign(out);
-            }
+            self.try_to_lead(out);
         } else if !self.election.connected(self.now) {
             // P30: a leader that hears no majority leaves the place to one that does.
             self.stop_leading("no majority of nodes is heard", out);
@@ -44,6 +43,14 @@ impl Replica {
             self.resend_open(out);
         } else if self.now >= self.prepare_due {
             self.prepare(out);
+        }
+    }
+
+    /// Tries to lead, if it is this node's turn. One that may not vote cannot lead either: its own
+    /// ballots are among what it may have forgotten.
+    fn try_to_lead(&mut self, out: &mut Outbox) {
+        if self.memory.is_sound() && self.election.should_try(self.now) {
+            self.campaign(out);
         }
     }
 
@@ -93,7 +100,10 @@ impl Replica {
                     .is_some_and(|beat| beat.decided >= first)
             })
             .collect();
-        self.catchup.on_tick(missing, &able, now, out);
+        // What an image brings need not be fetched.
+        if !self.images.is_busy() {
+            self.catchup.on_tick(missing, &able, now, out);
+        }
     }
 
     pub(super) fn on_link_up(&mut self, node: NodeId, out: &mut Outbox) {
@@ -116,6 +126,9 @@ impl Replica {
     }
 
     pub(super) fn on_heartbeat(&mut self, from: NodeId, beat: Heartbeat, out: &mut Outbox) {
+        if !self.on_life(from, beat.life, !beat.sound, out) {
+            return;
+        }
         self.election.on_heartbeat(from, beat, self.now);
         self.compare_hash(from, &beat, out);
         self.learner.on_known(beat.decided);
@@ -125,8 +138,8 @@ impl Replica {
                 self.stop_leading(&format!("{from} leads with {ballot}"), out);
             }
         }
-        if matches!(self.proposer, Proposer::Idle) && self.election.should_try(self.now) {
-            self.campaign(out);
+        if matches!(self.proposer, Proposer::Idle) {
+            self.try_to_lead(out);
         }
     }
 
@@ -144,13 +157,15 @@ impl Replica {
         let beat = Heartbeat {
             stance: self.stance(),
             connected: self.election.connected(self.now),
-            acceptor_up: self.acceptor.is_some(),
+            acceptor_up: self.acceptor.is_some() && self.memory.is_sound(),
             decided,
             applied: self.applied,
             hash: self
                 .hashes
                 .back()
                 .map_or_else(|| self.store.lock().hash(), |&(_, hash)| hash),
+            life: self.memory.life(),
+            sound: self.memory.is_sound(),
         };
         out.send(to, Notice::Heartbeat(beat));
     }
@@ -158,10 +173,11 @@ impl Replica {
     pub(super) fn stance(&self) -> Stance {
         match &self.proposer {
             Proposer::Leading(leading) => Stance::Leading(leading.ballot()),
-            Proposer::Preparing(_) => {
+            Proposer::Preparing(_) if self.memory.is_sound() => {
                 Stance::Trying(self.proposer.ballot().expect("phase 1 has a ballot"))
             }
-            Proposer::Idle => self
+            // Who recalls does not try to lead.
+            _ => self
                 .election
                 .following(self.now)
                 .map_or(Stance::Idle, Stance::Following),

@@ -13,7 +13,7 @@ use crate::paxos::message::Notice;
 use crate::paxos::record::Record;
 use crate::paxos::types::{Ballot, NodeId, Slot, Value};
 
-use super::{Replica, catchup};
+use super::{Replica, catchup, image};
 
 /// How many slots are applied without letting the readers of the store in between.
 const APPLY_SLOTS_MAX: u64 = 64;
@@ -40,8 +40,12 @@ impl Replica {
         }
     }
 
-    /// Tells some decided values to a node that lacks them.
-    pub(super) fn on_fetch(&self, from: NodeId, first: Slot, upto: Slot, out: &mut Outbox) {
+    /// Tells some decided values to a node that lacks them; where they are trimmed, the beginning of
+    /// a snapshot (P25).
+    pub(super) fn on_fetch(&mut self, from: NodeId, first: Slot, upto: Slot, out: &mut Outbox) {
+        if first <= self.learner.trimmed() {
+            return self.on_fetch_image(from, Slot::ZERO, &image::start(), out);
+        }
         let values = catchup::values(&self.learner, first, upto);
         if !values.is_empty() {
             out.send(

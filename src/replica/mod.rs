@@ -15,9 +15,11 @@
 
 mod ballots;
 mod catchup;
+mod image;
 mod intake;
 mod lead;
 mod learn;
+mod memory;
 mod origin;
 mod reads;
 mod serve;
@@ -39,10 +41,12 @@ use crate::paxos::message::{Message, Notice, Stance, Vote};
 use crate::paxos::proposer::Proposer;
 use crate::paxos::quorum::Members;
 use crate::paxos::record::Record;
-use crate::paxos::types::{Ballot, NodeId, Slot};
+use crate::paxos::types::{Ballot, Life, NodeId, Slot};
 
 use catchup::CatchUp;
+use image::Images;
 use intake::Intake;
+use memory::Memory;
 use origin::Origin;
 use reads::Reads;
 
@@ -71,6 +75,8 @@ pub struct Config {
     pub members: Members,
     /// Settles all that is random.
     pub seed: u64,
+    /// Drawn at random for each start, whatever the seed: the mark of this node's [`Life`].
+    pub mark: u64,
     /// For how many ticks a client's request may wait.
     pub deadline_ticks: u64,
     /// What the first leader of an empty log proposes, as one batch, before anything else.
@@ -109,6 +115,10 @@ pub enum Input {
     AcceptorFailed,
     /// The acceptor is back, from its records.
     AcceptorRecovered(Acceptor),
+    /// The log has grown: a snapshot is wanted, so that it can be trimmed.
+    Snapshot,
+    /// This snapshot, which an outbox asked to keep, is durable.
+    Kept(Arc<Store>),
     /// The server is about to stop: no more requests are taken, and those not handed on are refused.
     Stop,
 }
@@ -130,7 +140,7 @@ pub struct Status {
     pub applied: Slot,
     /// The running hash of all that was applied.
     pub hash: u64,
-    /// Whether the acceptor is up.
+    /// Whether the acceptor is up: it votes.
     pub acceptor_up: bool,
     /// How many keys there are.
     pub keys: usize,
@@ -171,17 +181,20 @@ pub struct Replica {
     intake: Intake,
     reads: Reads,
     catchup: CatchUp,
+    images: Images,
+    memory: Memory,
     leader_told: Option<Ballot>,
 }
 
 impl Replica {
-    /// The replica that wrote these records, and the record of its new start, which must be on disk
-    /// before the first step.
-    pub fn recover(config: Config, records: &[Record]) -> (Self, Record) {
+    /// The replica that wrote these records and this snapshot, and the record of its new start, which
+    /// must be on disk before the first step.
+    pub fn recover(config: Config, snapshot: Option<Store>, records: &[Record]) -> (Self, Record) {
         let Config {
             me,
             members,
             seed,
+            mark,
             deadline_ticks,
             preload,
         } = config;
@@ -190,6 +203,8 @@ impl Replica {
         let acceptor = Acceptor::recover(records);
         // P6: above every ballot of this node's own and every promise that is remembered.
         let own_round = records.iter().filter_map(own_round).max().unwrap_or(0);
+        let store = snapshot.unwrap_or_default();
+        let applied = Slot(store.applied());
         let mut replica = Self {
             deadline_ticks,
             preload,
@@ -198,21 +213,23 @@ impl Replica {
             round_seen: own_round.max(acceptor.promised().round),
             acceptor: Some(acceptor),
             proposer: Proposer::default(),
-            learner: Learner::recover(records),
+            learner: Learner::recover(applied, records),
             election: Election::new(me, members.clone(), seed ^ start.rotate_left(32)),
             prepare_due: 0,
             heartbeat_due: 0,
             stance_told: Stance::Idle,
             decided_told: Slot::ZERO,
             words: BTreeMap::new(),
-            store: SharedStore::default(),
-            applied: Slot::ZERO,
+            store: Arc::new(Mutex::new(store)),
+            applied,
             hashes: VecDeque::new(),
             disagreed: BTreeMap::new(),
             origin: Origin::new(me, start),
             intake: Intake::default(),
             reads: Reads::new(start),
             catchup: CatchUp::default(),
+            images: Images::new(applied),
+            memory: Memory::recover(Life { start, mark }, records),
             leader_told: None,
             me,
             members,
@@ -251,7 +268,7 @@ impl Replica {
             decided: self.learner.decided(),
             applied: self.applied,
             hash: store.hash(),
-            acceptor_up: self.acceptor.is_some(),
+            acceptor_up: self.acceptor.is_some() && self.memory.is_sound(),
             keys: store.len(),
             peers: self
                 .members
@@ -277,6 +294,8 @@ impl Replica {
             Input::LinkDown(node) => self.on_link_down(node, out),
             Input::AcceptorFailed => self.on_acceptor_failed(),
             Input::AcceptorRecovered(acceptor) => self.on_acceptor_recovered(acceptor),
+            Input::Snapshot => self.on_snapshot(),
+            Input::Kept(image) => self.on_kept(&image, out),
             Input::Stop => self.on_stop(out),
         }
     }
@@ -291,11 +310,16 @@ impl Replica {
         self.apply_decided(out);
         self.reads.release(self.applied, out);
         self.note_leader();
-        self.hand_on(out);
-        self.propose_waiting(out);
-        if let Some(probe) = self.reads.begin(self.now) {
-            self.send_probe(probe, out);
+        self.settle_memory(out);
+        // The names of commands and probes rest on the start, which may not be known to be new before.
+        if self.memory.is_sound() {
+            self.hand_on(out);
+            self.propose_waiting(out);
+            if let Some(probe) = self.reads.begin(self.now) {
+                self.send_probe(probe, out);
+            }
         }
+        self.take_snapshot(out);
         self.tell_decided(out);
         if self.stance() != self.stance_told {
             self.send_heartbeat(To::Others, out);
@@ -346,6 +370,7 @@ impl Replica {
                 self.reads
                     .on_mark(from, probe, slot, &self.members, self.now);
             }
+            Vote::Known(known) => self.on_known(from, known, out),
         }
     }
 
@@ -364,6 +389,14 @@ impl Replica {
                 from: first,
                 values,
             } => self.on_fetched(from, first, &values, out),
+            Notice::FetchImage { slot, place } => self.on_fetch_image(from, slot, &place, out),
+            Notice::Image {
+                slot,
+                place,
+                next,
+                lines,
+            } => self.on_image(from, slot, &place, (next, &lines), out),
+            Notice::Outdated { life, known } => self.on_outdated(from, life, known, out),
             Notice::Finish { upto } => self.on_finish(from, upto, out),
             Notice::Probe(probe) => self.on_probe(from, probe, out),
             Notice::Propose { relayed, value } => self.on_propose(from, relayed, value, out),

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use crate::kv::batch::{push_separator, write_command};
 use crate::kv::command::{Command, CommandId, Outcome};
+use crate::kv::store::Counter;
 use crate::outbox::{Answer, Outbox, Ticket};
 use crate::paxos::types::{NodeId, Value};
 
@@ -160,10 +161,10 @@ impl Origin {
     pub(super) fn on_applied(&mut self, number: u64, outcome: Outcome, now: u64, out: &mut Outbox) {
         // Numbers apply in order, so the first is the one, unless applications were not seen.
         while self.first < number {
-            let Some(jumped) = self.pop() else { return };
-            if let Some(ticket) = jumped.ticket {
-                out.answer(ticket, Answer::Unknown(JUMPED));
+            if self.handed.is_empty() {
+                return;
             }
+            self.pop_unseen(out);
         }
         if self.first > number {
             return;
@@ -174,6 +175,28 @@ impl Origin {
         }
         self.resend_wait = RESEND_TICKS;
         self.resend_due = now + self.resend_wait;
+    }
+
+    /// The store jumped to a slot where number `next` of start `start` of this server applies next:
+    /// what came before was applied there, and nobody here has seen its outcomes.
+    pub(super) fn on_jump(&mut self, Counter { start, next }: Counter, out: &mut Outbox) {
+        while start == self.start && self.first < next && !self.handed.is_empty() {
+            self.pop_unseen(out);
+        }
+    }
+
+    /// Another start begins: what was handed on in the last one is void, or was applied unseen.
+    pub(super) fn begin(&mut self, start: u64, out: &mut Outbox) {
+        while !self.handed.is_empty() {
+            self.pop_unseen(out);
+        }
+        (self.start, self.first, self.sent, self.watched) = (start, 1, 0, 1);
+    }
+
+    fn pop_unseen(&mut self, out: &mut Outbox) {
+        if let Some(ticket) = self.pop().and_then(|handed| handed.ticket) {
+            out.answer(ticket, Answer::Unknown(JUMPED));
+        }
     }
 
     /// Numbers what waits, as far as the bounds allow, and returns what is to be sent to the leader,

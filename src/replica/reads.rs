@@ -75,6 +75,14 @@ impl Reads {
         }
     }
 
+    /// Another start begins: no answer to a probe of the last one counts.
+    pub(super) fn begin_start(&mut self, start: u64) {
+        self.start = start;
+        let readers = self.probes.drain(..).flat_map(|probing| probing.readers);
+        let newer = std::mem::take(&mut self.waiting);
+        self.waiting = readers.chain(newer).collect();
+    }
+
     /// Whether no client waits for a read.
     pub(super) fn is_idle(&self) -> bool {
         self.count == 0

@@ -5,6 +5,7 @@ use crate::outbox::{Answer, Outbox, Ticket, To};
 use crate::paxos::message::{Notice, Probe, Stance, Vote};
 use crate::paxos::types::{Ballot, NodeId, Slot, Value};
 
+use super::ballots::voter;
 use super::{Replica, origin};
 
 /// How many slots one `Finish` makes the leader fill.
@@ -93,8 +94,8 @@ impl Replica {
         self.on_probe(self.me, probe, out);
     }
 
-    pub(super) fn on_probe(&self, from: NodeId, probe: Probe, out: &mut Outbox) {
-        let Some(acceptor) = &self.acceptor else {
+    pub(super) fn on_probe(&mut self, from: NodeId, probe: Probe, out: &mut Outbox) {
+        let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
             return;
         };
         out.vote(

@@ -159,14 +159,21 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
     if let Some(cut) = &recovery.cut {
         warn!("cut off a torn tail: {cut}");
     }
+    for damage in &recovery.damage {
+        warn!("{damage}");
+    }
+    for damage in &recovery.snapshot_damage {
+        warn!("{damage}");
+    }
     let config = Config {
         me: options.id,
         members: members.clone(),
         seed: options.seed,
+        mark: rand::random(),
         deadline_ticks: ticks(options.deadline),
         preload: preload(&options.preload),
     };
-    let (replica, start) = Replica::recover(config, &recovery.records);
+    let (replica, start) = Replica::recover(config, None, &recovery.records);
     let records = recovery.records.len();
     drop(recovery);
     // The start counter is in every id that this start makes: it must be on disk before the first.

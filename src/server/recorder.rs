@@ -285,6 +285,6 @@ impl<D: Dir> Thread<D> {
 fn record_bytes(record: &Record) -> usize {
     64 + match record {
         Record::Accept(_, _, value) | Record::Learn(_, value) => value.as_bytes().len(),
-        Record::Start(_) | Record::Ballot(_) | Record::Promise(_) | Record::Decided(..) => 0,
+        _ => 0,
     }
 }

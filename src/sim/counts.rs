@@ -71,6 +71,8 @@ seen! {
     OnceAgain = "once sent again",
     TimedOut = "client time-outs",
     Unanswered = "requests without an answer",
+    Judged = "operations judged by the clients' clocks alone",
+    Undecided = "keys that the judge could not decide",
     PlannedFaults = "faults planned",
     MootFaults = "faults that met nothing to break",
 }

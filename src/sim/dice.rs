@@ -50,6 +50,11 @@ impl Dice {
         per_mille > 0 && self.below(1_000) < per_mille
     }
 
+    /// Any 64 bits.
+    pub(super) fn mark(&mut self) -> u64 {
+        self.0.random()
+    }
+
     pub(super) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.index(of.len())]
     }

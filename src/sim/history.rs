@@ -7,8 +7,8 @@
 //! Reads are judged by the log: a linearizable one, made at slot *a*, must have *a* at least as high
 //! as any slot that was decided anywhere when it was asked for (which includes all that was
 //! acknowledged and all that was read), and must see exactly what the log up to *a* makes. That is
-//! sound, and stronger than linearizability; [`Operation`]s are what a checker
-//! that knows nothing of the log takes; they leave a life with [`super::Life`].
+//! sound, and stronger than linearizability; [`Operation`]s are what a judge that knows nothing of
+//! the log takes (`judge`); they leave a life with [`super::Life`].
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,8 @@
 //!
 //! The judges stand outside the replica: `watch` holds the invariants I1 to I6 against everything
 //! that leaves a node or is durable on its disk; `history` holds what clients were told against
-//! the one log (I6, I7, linearizable reads, P46); `model` is the state machine once more.
+//! the one log (I6, I7, linearizable reads, P46); `model` is the state machine once more; `judge`
+//! asks [`crate::check`] whether what clients were told is linearizable, whatever the log says.
 //! [`minimise`] finds the faults that a failing life cannot do without.
 //!
 //! Left out: a wiped data directory and a flipped byte in the last group of a log (see `plan`);
@@ -24,6 +25,7 @@ mod dice;
 mod disk;
 mod faults;
 mod history;
+mod judge;
 mod model;
 mod network;
 mod node;
@@ -39,6 +41,8 @@ pub use counts::{Counts, Seen};
 pub use history::{Call, Operation, Reply};
 pub use plan::Profile;
 
+use crate::check::history::History;
+use crate::kv::command::Command;
 use clock::SECOND;
 use world::World;
 
@@ -119,8 +123,17 @@ pub struct Life {
     pub plan: Vec<String>,
     /// What clients asked and were told, in the order in which they asked.
     pub operations: Vec<Operation>,
+    /// What the cluster was filled with at its start.
+    pub preload: Vec<Command>,
     /// How long it took, in microseconds of virtual time.
     pub lasted: u64,
+}
+
+impl Life {
+    /// What clients saw, as [`crate::check`] takes it; times in nanoseconds.
+    pub fn history(&self) -> History {
+        judge::history(&self.operations, &self.preload)
+    }
 }
 
 /// Lives a life from its start to its end, or to the first failure.
@@ -142,6 +155,7 @@ pub fn live(settings: &Settings) -> Life {
         trace: world.trace.take().unwrap_or_default(),
         plan: world.plan.faults.iter().map(ToString::to_string).collect(),
         operations: world.history.take_operations(),
+        preload: world.preload,
         lasted: world.clock.now(),
         counts: world.counts,
     }

@@ -13,7 +13,7 @@ use super::{Mistake, service};
 use crate::disk::LogError;
 use crate::disk::log::Log;
 use crate::disk::record;
-use crate::outbox::{Outbox, To};
+use crate::outbox::{Outbox, To, needs_sync};
 use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::{Message, Vote};
 use crate::paxos::record::Record;
@@ -267,10 +267,7 @@ impl World {
                 None => break,
             }
         }
-        let binds = group.records.iter().any(Record::binds);
-        let promises = group.votes.iter();
-        let mut promises = promises.filter(|(_, vote)| matches!(vote, Vote::Promise(_)));
-        group.sync = binds || promises.next().is_some() || group.recover;
+        group.sync = group.recover || needs_sync(&group.records, &group.votes);
         let wait = if group.sync {
             let (least, most) = self.plan.sync;
             let slow = if slow > 0 {
@@ -455,6 +452,14 @@ impl World {
             Log::create(&at.dir, &self.log_options).map_err(|error| error.to_string())?;
         }
         match Log::open(at.dir.clone(), self.log_options) {
+            Ok((_, recovery)) if !recovery.damage.is_empty() => {
+                let damage = &recovery.damage[0];
+                ensure!(at.flipped, "{}: a sound log is damaged: {damage}", at.id);
+                self.counts.one(Seen::Refused);
+                tell!(self, "n{} has lost its memory: {damage}", node + 1);
+                self.nodes[node].lost = true;
+                Ok(())
+            }
             Ok((log, recovery)) => {
                 ensure!(
                     !at.flipped,
@@ -471,13 +476,7 @@ impl World {
                 self.clock.after(START_AGAIN, Due::Start { node });
                 Ok(())
             }
-            Err(error) => {
-                ensure!(at.flipped, "{}: a sound log is refused: {error}", at.id);
-                self.counts.one(Seen::Refused);
-                tell!(self, "n{} refuses to start: {error}", node + 1);
-                self.nodes[node].lost = true;
-                Ok(())
-            }
+            Err(error) => Err(format!("{}: the log is refused: {error}", at.id)),
         }
     }
 
@@ -504,14 +503,11 @@ impl World {
             me: id,
             members: self.members.clone(),
             seed: self.seed ^ u64::from(id.number()),
+            mark: self.node_dice.mark(),
             deadline_ticks: self.plan.deadline_ticks,
-            preload: if self.plan.preload {
-                service::preload()
-            } else {
-                Vec::new()
-            },
+            preload: self.preload.clone(),
         };
-        let (mut replica, start) = Replica::recover(config, &remembered);
+        let (mut replica, start) = Replica::recover(config, None, &remembered);
         if let Err(LogError::Io { .. }) = log
             .append(std::slice::from_ref(&start))
             .and_then(|()| log.commit())

@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | I1 | on every `accept` sent, and every one that becomes durable |
 //! | I2, I3 | on every record that becomes durable, over restarts; on every `accepted` that leaves (P3) |
+//! | D4, P17 | a promise tells all that its acceptor accepted below its ballot, by the ballots of that |
+//! | P2b | what a majority has durable is what every higher ballot proposes |
 //! | votes rest on records | on every vote that leaves (P1, P2) |
 //! | P6 | a ballot is prepared in one start only |
 //! | I4 | a slot has one value, at whatever learner, for ever, over restarts |
@@ -19,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{Applied, Model};
 use crate::outbox::Outbox;
-use crate::paxos::message::{Message, Notice, Vote};
+use crate::paxos::message::{Message, Notice, Promise, Vote};
 use crate::paxos::quorum::{Members, Votes};
 use crate::paxos::record::Record;
 use crate::paxos::types::{Ballot, NodeId, Slot, Value};
@@ -157,7 +159,7 @@ impl Watch {
                     ensure!(decided == value, "I4: {id} learned another value at {slot}");
                 }
             }
-            Record::Start(_) | Record::Decided(..) => {}
+            _ => {}
         }
         Ok(())
     }
@@ -185,6 +187,7 @@ impl Watch {
                 );
                 node.promise_sent = node.promise_sent.max(Some(ballot));
                 node.told = node.told.max(promise.decided);
+                self.check_told(from, promise)?;
             }
             Vote::Accepted { ballot, slot } => {
                 let all = self.accepted.get(slot);
@@ -199,6 +202,7 @@ impl Watch {
                 );
                 node.accepted_sent = node.accepted_sent.max(*slot);
             }
+            Vote::Known(_) => {}
             Vote::Mark { slot, .. } => {
                 let (told, durable) = (node.accepted_sent, node.accepted);
                 ensure!(
@@ -224,6 +228,7 @@ impl Watch {
                     before == value,
                     "I1: {from} proposes two values under {ballot} at {slot}"
                 );
+                self.check_proposal(from, *ballot, *slot, value)?;
             }
             // A new leader may know it from a promise alone, and lack the values.
             Notice::Decided { upto, .. } => {
@@ -257,6 +262,52 @@ impl Watch {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// D4, P17: a promise tells, of every slot that it is about and that is not said to be decided,
+    /// what its acceptor accepted last. What it accepted under this very ballot may come too late.
+    fn check_told(&self, from: NodeId, promise: &Promise) -> Checked {
+        let Promise { ballot, next, .. } = promise;
+        let accepted = |slot: &Slot| self.accepted.get(slot).into_iter().flatten();
+        for told in &promise.accepted {
+            ensure!(
+                accepted(&told.slot).any(|known| known.ballot == told.ballot
+                    && known.value == told.value
+                    && known.at.contains(from)),
+                "D4: {from} promises {ballot} and tells {} under {}, which it never accepted",
+                told.slot,
+                told.ballot
+            );
+        }
+        let first = promise.from.max(promise.decided.next());
+        let about = self.accepted.range(first..);
+        let about = about.take_while(|&(slot, _)| next.is_none_or(|next| *slot < next));
+        for (slot, all) in about {
+            let older = all.iter().filter(|known| known.ballot < *ballot);
+            let last = older.filter(|known| known.at.contains(from));
+            let Some(last) = last.map(|known| known.ballot).max() else {
+                continue;
+            };
+            let told = promise.accepted.iter().find(|told| told.slot == *slot);
+            ensure!(
+                told.is_some_and(|told| told.ballot >= last),
+                "P17: {from} promises {ballot} and leaves out {slot}, which it accepted under {last}"
+            );
+        }
+        Ok(())
+    }
+
+    /// P2b, *Paxos Made Simple* 2.2: under a higher ballot nothing else is proposed than what is
+    /// decided, whether anyone knows so yet or not.
+    fn check_proposal(&self, from: NodeId, ballot: Ballot, slot: Slot, value: &Value) -> Checked {
+        let all = self.accepted.get(&slot).into_iter().flatten();
+        let mut lower = all.filter(|known| known.ballot < ballot && known.value != *value);
+        let decided = lower.find(|known| known.at.is_majority_of(&self.members));
+        ensure!(
+            decided.is_none(),
+            "P2b: {from} proposes another value for {slot} under {ballot} than a majority accepted"
+        );
         Ok(())
     }
 

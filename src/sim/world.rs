@@ -20,7 +20,7 @@ use super::network::{Line, Network};
 use super::node::{Arrival, Node};
 use super::plan::Plan;
 use super::watch::{Checked, Watch, ensure};
-use super::{Mistake, Settings};
+use super::{Mistake, Settings, judge, service};
 use crate::disk::log::Options as LogOptions;
 use crate::kv::command::{Command, Write};
 use crate::outbox::Answer;
@@ -59,6 +59,8 @@ pub(super) struct World {
     pub(super) mistake: Option<Mistake>,
     pub(super) members: Members,
     pub(super) plan: Plan,
+    /// What the cluster begins with.
+    pub(super) preload: Vec<Command>,
     pub(super) without: Vec<usize>,
     pub(super) clock: Clock,
     pub(super) steps: u64,
@@ -105,6 +107,11 @@ impl World {
         if plan.clock_percent.iter().any(|&percent| percent != 100) {
             counts.one(Seen::Skewed);
         }
+        let preload = if plan.preload {
+            service::preload()
+        } else {
+            Vec::new()
+        };
         let log_options = LogOptions {
             first_segment_bytes: plan.first_segment_bytes,
             segment_bytes_max: plan.segment_bytes_max,
@@ -132,6 +139,7 @@ impl World {
             members,
             nodes,
             plan,
+            preload,
         }
     }
 
@@ -336,6 +344,10 @@ impl World {
             }
         }
         self.history.check_end()?;
+        let report = judge::judge(self.history.operations(), &self.preload)?;
+        self.counts.many(Seen::Judged, report.operations as u64);
+        self.counts
+            .many(Seen::Undecided, report.undecided.len() as u64);
         let planned = self.counts.of(Seen::PlannedFaults);
         let moot = self.counts.of(Seen::MootFaults);
         ensure!(

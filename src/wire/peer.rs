@@ -5,14 +5,18 @@
 //! | greeting | `quince 1 CLUSTER n2 n3 n1,n2,n3`: protocol version, cluster, from, to, all members |
 //! | its answer | `welcome n3`, or `refused TEXT` and the end of the connection |
 //! | prepare | `prepare b3.2 s17`: for all slots from s17 on |
-//! | promise | `promise b3.2 s17 s16 s40 [s18 b1.1 "VALUE"]...`: asked from, decided up to, next part from (`end` if none), then what was accepted |
+//! | promise | `promise b3.2 s17 s16 s40 [n2.7]... [s18 b1.1 "VALUE"]...`: asked from, decided up to, next part from (`end` if none), the known starts of nodes but for the first ones, then what was accepted |
 //! | accept | `accept b3.2 s17 VALUE` |
 //! | accepted | `accepted b3.2 s17` |
 //! | nack | `nack b3.2 b4.1`: refused, promised |
 //! | decided | `decided b3.2 s17`: all up to s17 |
-//! | heartbeat | `heartbeat leading b3.2 connected up s17 s16 00c0ffee00c0ffee`: stance (`leading`, `trying`, `following` with a ballot, or `idle`), `connected` or `cut-off`, acceptor `up` or `failed`, decided, applied, state hash there |
+//! | heartbeat | `heartbeat leading b3.2 connected up s17 s16 00c0ffee00c0ffee 5.1234567812345678 sound`: stance (`leading`, `trying`, `following` with a ballot, or `idle`), `connected` or `cut-off`, acceptor `up` or `failed`, decided, applied, state hash there, the sender's life, `sound` or `asking` who knows it |
+//! | known | `known 5.1234567812345678 together sound`: the receiver's life; `together` if the sender had not voted either when it first heard of it, else `before`; `sound` if it votes, else `blank` |
+//! | outdated | `outdated 5.1234567812345678 6`: that life of the receiver is over, start 6 is known |
 //! | fetch | `fetch s1 s100`: from, up to |
 //! | fetched | `fetched s1 "VALUE"...`: of consecutive slots from s1 on |
+//! | fetch-image | `fetch-image s17 "PLACE"`: of the snapshot that holds all up to s17 (s0: of any), from PLACE on |
+//! | image | `image s17 "PLACE" "NEXT" "LINE"...`: lines of a snapshot; NEXT is the next piece's PLACE, `""` if there is none |
 //! | finish | `finish s17` |
 //! | probe | `probe 5.77`: start counter and number |
 //! | mark | `mark 5.77 s17`: the probe, the highest accepted slot |
@@ -23,9 +27,11 @@
 
 use std::io::Write as _;
 
-use crate::paxos::message::{Accepted, Heartbeat, Message, Notice, Probe, Promise, Stance, Vote};
+use crate::paxos::message::{
+    Accepted, Heartbeat, Known, Message, Notice, Probe, Promise, Stance, Vote,
+};
 use crate::paxos::quorum::Members;
-use crate::paxos::types::{NodeId, Slot, Value};
+use crate::paxos::types::{Ballot, NodeId, Slot, Value};
 use crate::text::{Blanks, ParseError, Tokens, excerpt, number, write_quoted, write_token};
 
 /// The version of this protocol; servers of different versions do not talk.
@@ -163,6 +169,15 @@ pub fn write_vote(out: &mut Vec<u8>, vote: &Vote) {
                 format_args!("mark {}.{} {slot}", probe.start, probe.number),
             );
         }
+        Vote::Known(Known {
+            life,
+            together,
+            sound,
+        }) => {
+            let together = if *together { "together" } else { "before" };
+            let sound = if *sound { "sound" } else { "blank" };
+            push(out, format_args!("known {life} {together} {sound}"));
+        }
     }
     out.push(b'\n');
 }
@@ -184,11 +199,25 @@ pub fn write_notice(out: &mut Vec<u8>, notice: &Notice) {
         Notice::Fetch { from, upto } => push(out, format_args!("fetch {from} {upto}")),
         Notice::Fetched { from, values } => {
             push(out, format_args!("fetched {from}"));
-            for value in values {
-                out.push(b' ');
-                write_quoted(out, value.as_bytes());
-            }
+            write_values(out, values);
         }
+        Notice::FetchImage { slot, place } => {
+            push(out, format_args!("fetch-image {slot} "));
+            write_quoted(out, place.as_bytes());
+        }
+        Notice::Image {
+            slot,
+            place,
+            next,
+            lines,
+        } => {
+            push(out, format_args!("image {slot} "));
+            write_quoted(out, place.as_bytes());
+            out.push(b' ');
+            write_quoted(out, next.as_ref().map_or(b"", Value::as_bytes));
+            write_values(out, lines);
+        }
+        Notice::Outdated { life, known } => push(out, format_args!("outdated {life} {known}")),
         Notice::Finish { upto } => push(out, format_args!("finish {upto}")),
         Notice::Probe(probe) => push(out, format_args!("probe {}.{}", probe.start, probe.number)),
         Notice::Propose { relayed, value } => {
@@ -199,18 +228,29 @@ pub fn write_notice(out: &mut Vec<u8>, notice: &Notice) {
     out.push(b'\n');
 }
 
+fn write_values(out: &mut Vec<u8>, values: &[Value]) {
+    for value in values {
+        out.push(b' ');
+        write_quoted(out, value.as_bytes());
+    }
+}
+
 fn write_promise(out: &mut Vec<u8>, promise: &Promise) {
     let Promise {
         ballot,
         from,
         decided,
         next,
+        starts,
         accepted,
     } = promise;
     push(out, format_args!("promise {ballot} {from} {decided} "));
     match next {
         Some(next) => push(out, format_args!("{next}")),
         None => out.extend_from_slice(b"end"),
+    }
+    for (node, start) in starts {
+        push(out, format_args!(" {node}.{start}"));
     }
     for Accepted {
         slot,
@@ -241,17 +281,21 @@ fn write_heartbeat(out: &mut Vec<u8>, beat: &Heartbeat) {
         decided,
         applied,
         hash,
+        life,
         ..
     } = beat;
+    let sound = if beat.sound { "sound" } else { "asking" };
     push(
         out,
-        format_args!(" {connected} {acceptor} {decided} {applied} {hash:016x}"),
+        format_args!(" {connected} {acceptor} {decided} {applied} {hash:016x} {life} {sound}"),
     );
 }
 
 fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a vector takes every byte");
 }
+
+const LIFE: &str = "a life such as 5.00c0ffee00c0ffee";
 
 /// Reads a message from a line without its LF.
 ///
@@ -274,6 +318,11 @@ pub fn parse_message(line: &[u8]) -> Result<Message, ParseError> {
             probe: parse_probe(&mut tokens)?,
             slot: tokens.parse("a slot")?,
         }),
+        b"known" => Message::Vote(Vote::Known(Known {
+            life: tokens.parse(LIFE)?,
+            together: parse_either(&mut tokens, "together", "before")?,
+            sound: parse_either(&mut tokens, "sound", "blank")?,
+        })),
         _ => Message::Notice(parse_notice(&verb, &mut tokens)?),
     };
     tokens.end()?;
@@ -301,6 +350,15 @@ fn parse_notice(verb: &[u8], tokens: &mut Tokens<'_>) -> Result<Notice, ParseErr
             upto: tokens.parse("a slot")?,
         },
         b"fetched" => parse_fetched(tokens)?,
+        b"fetch-image" => Notice::FetchImage {
+            slot: tokens.parse("a slot")?,
+            place: parse_quoted(tokens)?,
+        },
+        b"image" => parse_image(tokens)?,
+        b"outdated" => Notice::Outdated {
+            life: tokens.parse(LIFE)?,
+            known: tokens.parse("a number")?,
+        },
         b"finish" => Notice::Finish {
             upto: tokens.parse("a slot")?,
         },
@@ -340,6 +398,10 @@ fn parse_promise(tokens: &mut Tokens<'_>) -> Result<Promise, ParseError> {
         b"end" => None,
         slot => Some(Tokens::new(slot).parse("a slot or end")?),
     };
+    let mut starts = Vec::new();
+    while tokens.rest().starts_with(b"n") {
+        starts.push(parse_start(tokens)?);
+    }
     let mut accepted = Vec::new();
     while !tokens.rest().is_empty() {
         accepted.push(Accepted {
@@ -353,17 +415,43 @@ fn parse_promise(tokens: &mut Tokens<'_>) -> Result<Promise, ParseError> {
         from,
         decided,
         next,
+        starts,
         accepted,
     })
 }
 
+fn parse_start(tokens: &mut Tokens<'_>) -> Result<(NodeId, u64), ParseError> {
+    const EXPECTED: &str = "a node and its start such as n2.7";
+    let token = tokens.need(EXPECTED)?;
+    std::str::from_utf8(&token)
+        .ok()
+        .and_then(|text| text.split_once('.'))
+        .and_then(|(node, start)| Some((node.parse().ok()?, number(start.as_bytes())?)))
+        .ok_or_else(|| ParseError::at(EXPECTED, &token))
+}
+
 fn parse_fetched(tokens: &mut Tokens<'_>) -> Result<Notice, ParseError> {
     let from = parse_slot(tokens)?;
+    let values = parse_values(tokens)?;
+    Ok(Notice::Fetched { from, values })
+}
+
+fn parse_image(tokens: &mut Tokens<'_>) -> Result<Notice, ParseError> {
+    Ok(Notice::Image {
+        slot: parse_slot(tokens)?,
+        place: parse_quoted(tokens)?,
+        next: Value::new(&*tokens.need("a place or nothing")?),
+        lines: parse_values(tokens)?,
+    })
+}
+
+/// All that is left of the line.
+fn parse_values(tokens: &mut Tokens<'_>) -> Result<Vec<Value>, ParseError> {
     let mut values = Vec::new();
     while !tokens.rest().is_empty() {
         values.push(parse_quoted(tokens)?);
     }
-    Ok(Notice::Fetched { from, values })
+    Ok(values)
 }
 
 fn parse_quoted(tokens: &mut Tokens<'_>) -> Result<Value, ParseError> {
@@ -395,11 +483,13 @@ fn parse_heartbeat(tokens: &mut Tokens<'_>) -> Result<Heartbeat, ParseError> {
         decided,
         applied,
         hash,
+        life: tokens.parse(LIFE)?,
+        sound: parse_either(tokens, "sound", "asking")?,
     })
 }
 
-fn parse_owned_ballot(tokens: &mut Tokens<'_>) -> Result<crate::paxos::types::Ballot, ParseError> {
-    let ballot: crate::paxos::types::Ballot = tokens.parse("a ballot")?;
+fn parse_owned_ballot(tokens: &mut Tokens<'_>) -> Result<Ballot, ParseError> {
+    let ballot: Ballot = tokens.parse("a ballot")?;
     match ballot.node() {
         Some(_) => Ok(ballot),
         None => Err(ParseError::at("the ballot of a node", b"b0.0")),
@@ -438,7 +528,7 @@ fn parse_probe(tokens: &mut Tokens<'_>) -> Result<Probe, ParseError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paxos::types::Ballot;
+    use crate::paxos::types::Life;
     use proptest::prelude::*;
 
     fn node() -> impl Strategy<Value = NodeId> {
@@ -482,15 +572,41 @@ mod tests {
             slot(),
             slot(),
             proptest::option::of(slot()),
+            proptest::collection::vec((node(), any::<u64>()), 0..4),
             proptest::collection::vec(accepted, 0..4),
         )
-            .prop_map(|(ballot, from, decided, next, accepted)| Promise {
+            .prop_map(|(ballot, from, decided, next, starts, accepted)| Promise {
                 ballot,
                 from,
                 decided,
                 next,
+                starts,
                 accepted,
             })
+    }
+
+    fn life() -> impl Strategy<Value = Life> {
+        (0..=Life::START_MAX, any::<u64>()).prop_map(|(start, mark)| Life { start, mark })
+    }
+
+    fn known() -> impl Strategy<Value = Known> {
+        (life(), any::<bool>(), any::<bool>()).prop_map(|(life, together, sound)| Known {
+            life,
+            together,
+            sound,
+        })
+    }
+
+    fn image() -> impl Strategy<Value = Notice> {
+        let values = proptest::collection::vec(value(), 0..4);
+        (slot(), value(), proptest::option::of(value()), values).prop_map(
+            |(slot, place, next, lines)| Notice::Image {
+                slot,
+                place,
+                next,
+                lines,
+            },
+        )
     }
 
     fn vote() -> impl Strategy<Value = Vote> {
@@ -499,25 +615,31 @@ mod tests {
             promise().prop_map(Vote::Promise),
             (ballot(), slot()).prop_map(|(ballot, slot)| Vote::Accepted { ballot, slot }),
             (probe(), slot()).prop_map(|(probe, slot)| Vote::Mark { probe, slot }),
+            known().prop_map(Vote::Known),
         ]
     }
 
     fn heartbeat() -> impl Strategy<Value = Heartbeat> {
         (
             stance(),
-            any::<(bool, bool)>(),
+            any::<(bool, bool, bool)>(),
             slot(),
             slot(),
             any::<u64>(),
+            life(),
         )
             .prop_map(
-                |(stance, (connected, acceptor_up), decided, applied, hash)| Heartbeat {
-                    stance,
-                    connected,
-                    acceptor_up,
-                    decided,
-                    applied,
-                    hash,
+                |(stance, (connected, acceptor_up, sound), decided, applied, hash, life)| {
+                    Heartbeat {
+                        stance,
+                        connected,
+                        acceptor_up,
+                        decided,
+                        applied,
+                        hash,
+                        life,
+                        sound,
+                    }
                 },
             )
     }
@@ -535,6 +657,9 @@ mod tests {
             (slot(), slot()).prop_map(|(from, upto)| Notice::Fetch { from, upto }),
             (slot(), proptest::collection::vec(value(), 0..4))
                 .prop_map(|(from, values)| Notice::Fetched { from, values }),
+            (slot(), value()).prop_map(|(slot, place)| Notice::FetchImage { slot, place }),
+            image(),
+            (life(), any::<u64>()).prop_map(|(life, known)| Notice::Outdated { life, known }),
             slot().prop_map(|upto| Notice::Finish { upto }),
             probe().prop_map(Notice::Probe),
             (any::<bool>(), value())

@@ -7,8 +7,10 @@
 //! told as [`Event`]s, in order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use quince::kv::command::{Bytes, Command};
+use quince::kv::store::Store;
 use quince::outbox::{Answer, Outbox, Ticket, To};
 use quince::paxos::acceptor::Acceptor;
 use quince::paxos::message::{Message, Notice, Vote};
@@ -34,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     pub(crate) deadline_ticks: u64,
     pub(crate) preload: Vec<Command>,
+    /// Whether the nodes begin with empty directories, not as members of a cluster that has begun.
+    pub(crate) blank: bool,
 }
 
 /// What happened.
@@ -71,6 +75,10 @@ struct Round {
 pub(crate) struct Server {
     replica: Option<Replica>,
     synced: Vec<Record>,
+    /// The newest snapshot on disk.
+    snapshot: Option<Arc<Store>>,
+    /// A snapshot that is to be made durable.
+    keep: Option<Arc<Store>>,
     queue: VecDeque<Round>,
     /// Counts the starts.
     pub(crate) starts: u64,
@@ -110,7 +118,13 @@ impl Cluster {
         for id in members(cluster.settings.size).iter() {
             let server = Server {
                 replica: None,
-                synced: Vec::new(),
+                synced: if cluster.settings.blank {
+                    Vec::new()
+                } else {
+                    vec![Record::Sound]
+                },
+                snapshot: None,
+                keep: None,
                 queue: VecDeque::new(),
                 starts: 0,
                 failed: false,
@@ -225,6 +239,7 @@ impl Cluster {
             votes,
             answers,
             alarms,
+            keep,
         } = out;
         for alarm in alarms {
             self.events.push(Event::Alarm(id, alarm));
@@ -239,6 +254,7 @@ impl Cluster {
             self.answer(id, ticket, answer);
         }
         let server = self.servers.get_mut(&id).expect("a member");
+        server.keep = keep.or(server.keep.take());
         if !records.is_empty() || !votes.is_empty() {
             server.queue.push_back(Round { records, votes });
         }
@@ -293,6 +309,52 @@ impl Cluster {
         self.sync(id, usize::MAX);
     }
 
+    /// Makes the snapshot durable that waits, if one does; then the log forgets what it holds, and
+    /// the replica hears of it.
+    pub(crate) fn keep(&mut self, id: NodeId) {
+        let server = self.servers.get_mut(&id).expect("a member");
+        let Some(image) = server.keep.take() else {
+            return;
+        };
+        let upto = Slot(image.applied());
+        server.synced.retain(|record| match record {
+            Record::Accept(_, slot, _) | Record::Learn(slot, _) | Record::Decided(_, slot) => {
+                *slot > upto
+            }
+            _ => true,
+        });
+        server.synced.push(Record::Trim(upto));
+        self.events.push(Event::Record(id, Record::Trim(upto)));
+        self.events.push(Event::Synced(id, Record::Trim(upto)));
+        server.snapshot = Some(Arc::clone(&image));
+        self.round(id, [Input::Kept(image)]);
+    }
+
+    /// Empties the directory of a node that does not run.
+    pub(crate) fn wipe(&mut self, id: NodeId) {
+        let server = self.servers.get_mut(&id).expect("a member");
+        assert!(server.replica.is_none(), "{id} runs");
+        server.synced.clear();
+        server.snapshot = None;
+    }
+
+    /// A node that does not run loses all that its log says about `lost` slots, and knows of the
+    /// damage.
+    pub(crate) fn damage(&mut self, id: NodeId, lost: impl Fn(Slot) -> bool) {
+        let server = self.servers.get_mut(&id).expect("a member");
+        assert!(server.replica.is_none(), "{id} runs");
+        server.synced.retain(|record| match record {
+            Record::Accept(_, slot, _) | Record::Learn(slot, _) => !lost(*slot),
+            _ => true,
+        });
+        server.synced.push(Record::Lost);
+    }
+
+    /// The snapshot of a node that does not run is gone.
+    pub(crate) fn lose_snapshot(&mut self, id: NodeId) {
+        self.servers.get_mut(&id).expect("a member").snapshot = None;
+    }
+
     // --- Faults of nodes ---
 
     /// The node is gone, with what was not synced; `kept` records of that reached the disk all the
@@ -302,6 +364,7 @@ impl Cluster {
         server.replica = None;
         server.leads = None;
         server.failed = false;
+        server.keep = None;
         server.reads.clear();
         let rounds = server.queue.drain(..);
         for record in rounds.flat_map(|round| round.records).take(kept) {
@@ -332,17 +395,20 @@ impl Cluster {
             seed,
             deadline_ticks,
             ref preload,
+            ..
         } = self.settings;
         let config = Config {
             me: id,
             members: members(size),
             seed: seed ^ u64::from(id.number()),
+            mark: self.servers[&id].starts,
             deadline_ticks,
             preload: preload.clone(),
         };
         let server = self.servers.get_mut(&id).expect("a member");
         assert!(server.replica.is_none(), "{id} runs");
-        let (replica, start) = Replica::recover(config, &server.synced);
+        let snapshot = server.snapshot.as_deref().cloned();
+        let (replica, start) = Replica::recover(config, snapshot, &server.synced);
         server.replica = Some(replica);
         server.starts += 1;
         // The record of the start is on disk before the first step.
@@ -495,8 +561,9 @@ impl Cluster {
         loop {
             let mut moved = false;
             for id in self.nodes() {
-                if may_sync(id) && self.unsynced(id) > 0 {
+                if may_sync(id) && (self.unsynced(id) > 0 || self.servers[&id].keep.is_some()) {
                     self.sync_all(id);
+                    self.keep(id);
                     moved = true;
                 }
             }

@@ -1,8 +1,12 @@
-//! The log as a whole: what it writes, what it reads after a crash, what it refuses.
+//! The log as a whole: what it writes, what it reads after a crash, what it names as damaged.
 
+mod checking;
 mod crash;
 mod damage;
 mod printing;
+mod random;
+mod snapshots;
+mod trim;
 mod writer;
 
 use super::dir::Dir;
@@ -73,7 +77,8 @@ struct Place {
     bytes: usize,
     seq: u64,
     group: u64,
-    is_head: bool,
+    /// It was written with the head of its segment, or is it.
+    begins: bool,
 }
 
 /// All lines of a sound log.
@@ -82,6 +87,7 @@ fn places(dir: &MemDir) -> Vec<Place> {
     for file in dir.list().unwrap() {
         let bytes = dir.read(&file).unwrap();
         let mut at = 0;
+        let head = line::read(&bytes).map(|line| line.seq);
         while let Some(line) = line::read(&bytes[at..]) {
             places.push(Place {
                 file: file.clone(),
@@ -89,7 +95,7 @@ fn places(dir: &MemDir) -> Vec<Place> {
                 bytes: line.bytes,
                 seq: line.seq,
                 group: line.group,
-                is_head: at == 0,
+                begins: Some(line.group) == head,
             });
             at += line.bytes;
         }
@@ -99,4 +105,23 @@ fn places(dir: &MemDir) -> Vec<Place> {
 
 fn refusal(dir: &MemDir) -> LogError {
     Log::open(dir.clone(), TINY).unwrap_err()
+}
+
+/// What opening finds, with `lost` as the last record if anything is damaged; a second start finds the
+/// same, and no new damage.
+fn recovered(dir: &MemDir) -> Recovery {
+    let dir = dir.fork();
+    let (log, recovery) = open(&dir, TINY);
+    assert_eq!(log.read_all().unwrap(), recovery.records);
+    let last_is_lost = recovery.records.last() == Some(&Record::Lost);
+    assert!(last_is_lost || recovery.damage.is_empty());
+    let (_, again) = open(&dir.after_crash(0, |_| false), TINY);
+    assert_eq!(again.records, recovery.records);
+    assert_eq!((again.damage, again.cut), (vec![], None));
+    recovery
+}
+
+/// `records` and the `lost` of a log that has found damage.
+fn and_lost(records: &[Record]) -> Vec<Record> {
+    [records, &[Record::Lost]].concat()
 }

@@ -1,0 +1,264 @@
+//! Snapshots: taken of the own store, and sent to a peer that lags too far for the log, in pieces.
+//!
+//! A snapshot is an image of the store at one slot: map, sessions and counters together (P24). Taking
+//! one costs nothing here, because a clone of the store shares everything with it. The shell makes it
+//! durable and says so; only then is anything forgotten that it holds, or, if it came from a peer and
+//! is ahead, does the store become that image (P22). So what this node tells of itself it still knows
+//! after a restart.
+//!
+//! A peer that asks for values that are trimmed is sent the first piece of an image; it asks for the
+//! next as soon as one came, names image and place, and so resumes where it was when a link broke. The
+//! image stays as it is for as long as anyone asks for it. If it is gone, because its server began
+//! anew, the peer begins anew as well. One image is received at a time, from one peer.
+
+use std::sync::Arc;
+
+use log::info;
+
+use crate::kv::snapshot::{Place, Restore};
+use crate::kv::store::Store;
+use crate::outbox::{Outbox, To};
+use crate::paxos::message::Notice;
+use crate::paxos::types::{NodeId, Slot, Value};
+
+use super::Replica;
+
+/// How many bytes of lines one piece has; one line more than that may be in it.
+const PIECE_BYTES_MAX: usize = 128 << 10;
+
+/// An image that nobody asked for in so many ticks is let go: it keeps what the store has changed
+/// since.
+const KEPT_TICKS: u64 = 1_000;
+
+/// After so many ticks without an answer, the next piece is asked for again.
+const RETRY_TICKS: u64 = 10;
+
+/// After so many ticks without an answer, the next image may come from another peer.
+const PATIENCE_TICKS: u64 = 500;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    /// The image that peers fetch, and when one did last.
+    sent: Option<(Arc<Store>, u64)>,
+    incoming: Option<Incoming>,
+    /// The image that the shell makes durable at the moment.
+    kept: Option<Slot>,
+    /// The shell wants a snapshot, as soon as it would hold something new.
+    wanted: bool,
+    /// The last slot that a durable snapshot of this node holds.
+    durable: Slot,
+}
+
+/// An image that comes from a peer.
+#[derive(Debug)]
+struct Incoming {
+    from: NodeId,
+    slot: Slot,
+    restore: Restore,
+    /// Where the next piece begins.
+    place: Value,
+    /// When the last piece came.
+    came: u64,
+    /// When it was asked for last.
+    asked: u64,
+}
+
+impl Images {
+    /// Of a node with a durable snapshot of every slot up to `durable`.
+    pub(super) fn new(durable: Slot) -> Self {
+        Self {
+            durable,
+            ..Self::default()
+        }
+    }
+
+    /// Whether an image comes or is being made durable, so that fetching values can wait.
+    pub(super) fn is_busy(&self) -> bool {
+        self.incoming.is_some() || self.kept.is_some()
+    }
+}
+
+impl Replica {
+    /// The log has grown.
+    pub(super) fn on_snapshot(&mut self) {
+        self.images.wanted = true;
+    }
+
+    /// Takes a snapshot if one is wanted, none is under way, and it would hold something new.
+    pub(super) fn take_snapshot(&mut self, out: &mut Outbox) {
+        let images = &mut self.images;
+        if images.wanted && images.kept.is_none() && self.applied > images.durable {
+            images.wanted = false;
+            let image = Arc::new(self.store.lock().clone());
+            self.keep(image, out);
+        }
+    }
+
+    fn keep(&mut self, image: Arc<Store>, out: &mut Outbox) {
+        self.images.kept = Some(Slot(image.applied()));
+        out.keep = Some(image);
+    }
+
+    /// An image is durable.
+    pub(super) fn on_kept(&mut self, image: &Arc<Store>, out: &mut Outbox) {
+        let slot = Slot(image.applied());
+        self.images.kept = None;
+        self.images.durable = self.images.durable.max(slot);
+        if slot > self.applied {
+            self.install(image, out);
+        }
+        self.learner.on_snapshot(slot);
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.trim(slot);
+        }
+    }
+
+    /// The store becomes an image of a later slot, sessions and counters with it.
+    fn install(&mut self, image: &Store, out: &mut Outbox) {
+        let (before, slot) = (self.applied, Slot(image.applied()));
+        *self.store.lock() = image.clone();
+        self.applied = slot;
+        self.hashes.clear();
+        self.hashes.push_back((slot, image.hash()));
+        self.origin.on_jump(image.counter(self.me.number()), out);
+        info!("the snapshot is here: from {before} to {slot} at once");
+    }
+
+    /// A peer wants values that are trimmed, or more of an image.
+    pub(super) fn on_fetch_image(
+        &mut self,
+        from: NodeId,
+        slot: Slot,
+        place: &Value,
+        out: &mut Outbox,
+    ) {
+        let Ok(asked) = Place::parse(place.as_bytes()) else {
+            out.alarms
+                .push(format!("{from} asks for a place that is none: {place}"));
+            return;
+        };
+        // What comes after the image must be had as values.
+        let trimmed = self.learner.trimmed();
+        let known = self.images.sent.take().filter(|(image, _)| {
+            let held = Slot(image.applied());
+            held == slot || slot == Slot::ZERO && held >= trimmed
+        });
+        let (image, place) = match known {
+            Some((image, _)) => (image, asked),
+            None => (Arc::new(self.store.lock().clone()), Place::START),
+        };
+        if image.applied() > 0 {
+            out.send(To::One(from), piece(&image, &place));
+        }
+        self.images.sent = Some((image, self.now));
+    }
+
+    /// A piece of an image came.
+    pub(super) fn on_image(
+        &mut self,
+        from: NodeId,
+        slot: Slot,
+        place: &Value,
+        (next, lines): (Option<Value>, &[Value]),
+        out: &mut Outbox,
+    ) {
+        if slot <= self.applied || self.images.kept.is_some() {
+            return;
+        }
+        if *place == start() && self.may_begin(from) {
+            info!("fetching a snapshot that holds all up to {slot} from {from}");
+            self.images.incoming = Some(Incoming {
+                from,
+                slot,
+                restore: Restore::default(),
+                place: place.clone(),
+                came: self.now,
+                asked: self.now,
+            });
+        }
+        let Some(incoming) = &mut self.images.incoming else {
+            return;
+        };
+        // A piece that comes late or twice is nothing.
+        if (incoming.from, incoming.slot, &incoming.place) != (from, slot, place) {
+            return;
+        }
+        let read = lines
+            .iter()
+            .try_for_each(|line| incoming.restore.line(line.as_bytes()));
+        (incoming.came, incoming.asked) = (self.now, self.now);
+        match (read, next) {
+            (Ok(()), Some(place)) => {
+                incoming.place = place.clone();
+                out.send(To::One(from), Notice::FetchImage { slot, place });
+            }
+            (Ok(()), None) => self.finish_image(out),
+            (Err(error), _) => {
+                self.images.incoming = None;
+                out.alarms
+                    .push(format!("{from} sent a snapshot that is none: {error}"));
+            }
+        }
+    }
+
+    /// Whether the first piece of an image of this peer is welcome.
+    fn may_begin(&self, from: NodeId) -> bool {
+        let incoming = self.images.incoming.as_ref();
+        incoming.is_none_or(|known| known.from == from || self.now >= known.came + PATIENCE_TICKS)
+    }
+
+    fn finish_image(&mut self, out: &mut Outbox) {
+        let Some(incoming) = self.images.incoming.take() else {
+            return;
+        };
+        let (from, slot) = (incoming.from, incoming.slot);
+        match incoming.restore.finish() {
+            Ok(store) if store.applied() == slot.0 => self.keep(Arc::new(store), out),
+            Ok(store) => out.alarms.push(format!(
+                "{from} sent a snapshot of s{} for one of {slot}",
+                store.applied()
+            )),
+            Err(error) => out
+                .alarms
+                .push(format!("{from} sent a snapshot that is none: {error}")),
+        }
+    }
+
+    /// Asks again for what did not come, and lets go of what nobody wants.
+    pub(super) fn tick_images(&mut self, out: &mut Outbox) {
+        let now = self.now;
+        let sent = &mut self.images.sent;
+        drop(sent.take_if(|(_, used)| now >= *used + KEPT_TICKS));
+        let Some(incoming) = &mut self.images.incoming else {
+            return;
+        };
+        if now >= incoming.came + PATIENCE_TICKS || incoming.slot <= self.applied {
+            self.images.incoming = None;
+        } else if now >= incoming.asked + RETRY_TICKS {
+            incoming.asked = now;
+            let (slot, place) = (incoming.slot, incoming.place.clone());
+            out.send(To::One(incoming.from), Notice::FetchImage { slot, place });
+        }
+    }
+}
+
+/// Where every image begins.
+pub(super) fn start() -> Value {
+    text(&Place::START)
+}
+
+fn text(place: &Place) -> Value {
+    Value::new(place.to_string().into_bytes()).expect("the text of a place is one line")
+}
+
+fn piece(image: &Store, place: &Place) -> Notice {
+    let (lines, next) = image.piece(place, PIECE_BYTES_MAX);
+    let line = |line| Value::new(line).expect("a line of a snapshot has no LF");
+    Notice::Image {
+        slot: Slot(image.applied()),
+        place: text(place),
+        next: next.as_ref().map(text),
+        lines: lines.into_iter().map(line).collect(),
+    }
+}

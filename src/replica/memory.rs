@@ -1,0 +1,322 @@
+//! Whether this node remembers all that it ever voted, and what it does if not.
+//!
+//! An acceptor counts on its memory (*Paxos Made Simple* 2.5). A server whose directory was emptied,
+//! replaced by an older copy, or damaged has lost some of it, and must not vote as if it had never
+//! voted (P40, P41). So each start is a [`Life`] with a number that only grows, every node remembers
+//! the newest life of each peer, and a node is one of three:
+//!
+//! | memory | is | votes |
+//! | --- | --- | --- |
+//! | blank | an empty directory: of a new cluster, or emptied | no |
+//! | lost | it was told of a later life of its own, or its log is damaged | no |
+//! | sound | it remembers all that it ever voted | yes |
+//!
+//! A blank node becomes sound where it and others, a majority together, are blank: that is a new
+//! cluster. Every other way leads over *recall*: a majority of the nodes, all of them others and
+//! sound, know its new life, and promise it a ballot above all that they had promised. What they
+//! have accepted is all that this node can have had a part in, for any majority that it ever voted
+//! with shares a node with this one; it accepts the same, learns all that they know to be decided,
+//! and is sound. Its own votes of before are void: an old `Accepted` under a lower ballot meets no
+//! majority any more, since those nodes have promised more; and a promise of an old life does not
+//! count beside one of a node that knows the new (`paxos::proposer`), and of any majority some does.
+//!
+//! *Crash vectors* (Michael et al., *Recovering Shared Objects Without Stable Storage*, DISC 2017)
+//! have the reasons; here they travel on promises alone, because recall raises the ballot.
+//!
+//! Left out: an older copy of a directory is recognised when the first peer that knows better is
+//! heard, a moment after the start; and two servers of a five that are started for the first time
+//! ever while a third was emptied and the other two are silent are taken for a new cluster.
+
+use std::collections::BTreeMap;
+
+use log::{info, warn};
+
+use crate::outbox::{Outbox, To};
+use crate::paxos::message::{Known, Notice, Vote};
+use crate::paxos::proposer::{Proposer, Recalled};
+use crate::paxos::quorum::Votes;
+use crate::paxos::record::Record;
+use crate::paxos::types::{Ballot, Life, NodeId};
+
+use super::Replica;
+
+/// A blank node that hears a majority of blank nodes waits for so many ticks whether one of the
+/// others knows of an older cluster.
+const TOGETHER_TICKS: u64 = 20;
+
+/// After so many ticks, a recall that was refused is tried again.
+const RECALL_TICKS: u64 = 5;
+
+/// By how much a peer's word may raise this node's start number. A forged one at the top of the range
+/// would leave no start to come.
+const START_JUMP_MAX: u64 = 1_000_000;
+
+/// What a node remembers of its votes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Blank,
+    Lost,
+    Sound,
+}
+
+/// A peer's newest life.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    life: Life,
+    /// This node was blank itself when it first heard of it.
+    together: bool,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Memory {
+    state: State,
+    life: Life,
+    peers: BTreeMap<NodeId, Peer>,
+    /// Who told that it knows this life, by whether it was blank as well.
+    together: Votes,
+    before: Votes,
+    /// Of these, who is sound.
+    sound: Votes,
+    /// Since when a majority is blank together.
+    together_since: Option<u64>,
+    recall_due: u64,
+    recalled: Option<Recalled>,
+}
+
+impl Memory {
+    /// What the records of earlier starts make of it, at the beginning of this life.
+    pub(super) fn recover(life: Life, records: &[Record]) -> Self {
+        let mut memory = Self {
+            state: State::Blank,
+            life,
+            peers: BTreeMap::new(),
+            together: Votes::default(),
+            before: Votes::default(),
+            sound: Votes::default(),
+            together_since: None,
+            recall_due: 0,
+            recalled: None,
+        };
+        for record in records {
+            match record {
+                Record::Peer(node, life) => drop(memory.know(*node, *life)),
+                Record::Lost => memory.state = State::Lost,
+                Record::Sound => memory.state = State::Sound,
+                _ => {}
+            }
+        }
+        memory
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        self.state == State::Sound
+    }
+
+    pub(super) fn life(&self) -> Life {
+        self.life
+    }
+
+    /// The newest starts that are known, this node's own among them, but for first ones.
+    pub(super) fn starts(&self, me: NodeId) -> Vec<(NodeId, u64)> {
+        let peers = self.peers.iter().map(|(&node, peer)| (node, peer.life));
+        let mut starts: Vec<(NodeId, u64)> = peers
+            .chain([(me, self.life)])
+            .map(|(node, life)| (node, life.start))
+            .filter(|&(_, start)| start > 1)
+            .collect();
+        starts.sort_unstable();
+        starts
+    }
+
+    /// Hears of a life of a peer. True if it is news; an error tells the newer one that is known.
+    fn know(&mut self, node: NodeId, life: Life) -> Result<bool, Life> {
+        let known = self.peers.get(&node).map_or(Life::default(), |p| p.life);
+        if life == known {
+            return Ok(false);
+        }
+        if life.start <= known.start {
+            return Err(known);
+        }
+        let together = self.state == State::Blank;
+        self.peers.insert(node, Peer { life, together });
+        Ok(true)
+    }
+
+    /// Begins another life, which nobody knows yet.
+    fn begin(&mut self, life: Life) {
+        *self = Self {
+            peers: std::mem::take(&mut self.peers),
+            ..Self::recover(life, &[Record::Lost])
+        };
+    }
+
+    fn is_known_by(&self, node: NodeId) -> bool {
+        self.sound.contains(node)
+    }
+}
+
+impl Replica {
+    /// A peer's heartbeat tells its life. False if that life is over.
+    pub(super) fn on_life(
+        &mut self,
+        from: NodeId,
+        life: Life,
+        asks: bool,
+        out: &mut Outbox,
+    ) -> bool {
+        match self.memory.know(from, life) {
+            Err(known) => {
+                let known = known.start;
+                out.send(To::One(from), Notice::Outdated { life, known });
+                return false;
+            }
+            Ok(true) => out.record(Record::Peer(from, life)),
+            Ok(false) => {}
+        }
+        // A node that lost its memory has no word on who was there before.
+        if asks && self.memory.state != State::Lost {
+            let known = Known {
+                life,
+                together: self.memory.peers[&from].together,
+                sound: self.memory.is_sound(),
+            };
+            out.vote(To::One(from), Vote::Known(known));
+        }
+        true
+    }
+
+    /// A peer knows a later life of this node: so this one began from an older memory.
+    pub(super) fn on_outdated(&mut self, from: NodeId, life: Life, known: u64, out: &mut Outbox) {
+        if life != self.memory.life || known > life.start + START_JUMP_MAX {
+            return;
+        }
+        warn!(
+            "{from} knows start {known} of this server, which now began start {}: its directory was \
+             emptied or is an older copy; it does not vote until a majority of the others has told \
+             it what it may have forgotten",
+            life.start
+        );
+        self.stop_leading("the memory is lost", out);
+        let life = Life {
+            start: known.max(life.start) + 1,
+            ..life
+        };
+        self.memory.begin(life);
+        out.record(Record::Start(life.start));
+        out.record(Record::Lost);
+        self.origin.begin(life.start, out);
+        self.reads.begin_start(life.start);
+        self.send_heartbeat(To::Others, out);
+    }
+
+    pub(super) fn on_known(&mut self, from: NodeId, known: Known, out: &mut Outbox) {
+        if known.life != self.memory.life || self.memory.is_sound() {
+            return;
+        }
+        let memory = &mut self.memory;
+        if known.together {
+            memory.together.insert(from);
+        } else {
+            memory.before.insert(from);
+        }
+        if known.sound {
+            memory.sound.insert(from);
+        }
+        self.settle_memory(out);
+    }
+
+    /// Becomes sound, or tries to, as far as what was told allows.
+    pub(super) fn settle_memory(&mut self, out: &mut Outbox) {
+        if self.memory.is_sound() {
+            return;
+        }
+        if let Some(together) = self.blank_together() {
+            if together {
+                info!("a new cluster: this server and its peers begin together");
+                self.become_sound(out);
+            }
+            return;
+        }
+        if self.memory.recalled.is_some() {
+            return self.finish_recall(out);
+        }
+        let idle = matches!(self.proposer, Proposer::Idle);
+        let known = self.memory.sound.is_majority_of(&self.members);
+        if known && idle && self.now >= self.memory.recall_due {
+            self.memory.recall_due = self.now + RECALL_TICKS;
+            self.recall(out);
+        }
+    }
+
+    /// Some if a majority, this node among it, was blank together, and nobody was there before: true
+    /// once it is a new cluster.
+    fn blank_together(&mut self) -> Option<bool> {
+        let memory = &mut self.memory;
+        let mut together = memory.together;
+        together.insert(self.me);
+        if memory.state != State::Blank
+            || !memory.before.is_empty()
+            || !together.is_majority_of(&self.members)
+        {
+            memory.together_since = None;
+            return None;
+        }
+        let since = *memory.together_since.get_or_insert(self.now);
+        Some(together.len() == self.members.size() || self.now >= since + TOGETHER_TICKS)
+    }
+
+    /// Phase 1 at the others, to be told what this node can have had a part in.
+    fn recall(&mut self, out: &mut Outbox) {
+        self.round_seen += 1;
+        let ballot = Ballot::new(self.round_seen, self.me);
+        let from = self.learner.decided().next();
+        info!("recalling from a majority of the others what was voted from {from} on: {ballot}");
+        out.record(Record::Ballot(ballot));
+        self.proposer.recall(ballot, from);
+        self.prepare(out);
+    }
+
+    /// Whether a promise of this node counts: all do, but to recall.
+    pub(super) fn counts(&self, from: NodeId) -> bool {
+        self.memory.is_sound() || self.memory.is_known_by(from)
+    }
+
+    pub(super) fn on_recalled(&mut self, recalled: Recalled, out: &mut Outbox) {
+        self.learner.on_known(recalled.decided);
+        self.memory.recalled = Some(recalled);
+        self.finish_recall(out);
+    }
+
+    /// Accepts what was told, once all that is decided before it is here.
+    fn finish_recall(&mut self, out: &mut Outbox) {
+        let decided = self.learner.decided();
+        let waits = |recalled: &mut Recalled| recalled.decided <= decided;
+        let Some(recalled) = self.memory.recalled.take_if(waits) else {
+            return;
+        };
+        for told in recalled.accepted {
+            let own = self.acceptor.as_ref();
+            let own = own.and_then(|acceptor| acceptor.accepted_ballot(told.slot));
+            // What a damaged log still holds may be newer.
+            if own < Some(told.ballot) {
+                if let Some(acceptor) = &mut self.acceptor {
+                    acceptor.recall(told.slot, told.ballot, &told.value);
+                }
+                out.record(Record::Accept(told.ballot, told.slot, told.value));
+            }
+        }
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.promise(recalled.ballot);
+        }
+        out.record(Record::Promise(recalled.ballot));
+        info!("all that this server may have forgotten is here again: it votes");
+        self.become_sound(out);
+    }
+
+    fn become_sound(&mut self, out: &mut Outbox) {
+        out.record(Record::Sound);
+        self.memory.state = State::Sound;
+        self.send_heartbeat(To::Others, out);
+    }
+}
