@@ -110,7 +110,7 @@ impl World {
             recovery.cut
         );
         let lost = recovery.snapshot_damage.first();
-        // A damaged one stays until the next one is there.
+        // A damaged one stays until one of its slot or a later one is there.
         at.snapshot_flipped |= harm == Some(Harm::Snapshot);
         at.snapshot_flipped &= !matches!(harm, Some(Harm::Wiped { .. }));
         ensure!(

@@ -380,7 +380,8 @@ impl World {
         if let Err(error) = keep_image(run, &at.dir, &image) {
             return self.disk_failed(node, &error);
         }
-        at.snapshot_flipped = false;
+        // Only earlier ones go: a damaged one of a later slot stays, and is named at each start.
+        at.snapshot_flipped &= slot < at.trim_max;
         self.counts.one(Seen::Snapshots);
         // A trim commits all that was appended before.
         self.on_synced(node)?;
