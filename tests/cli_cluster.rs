@@ -258,7 +258,7 @@ fn the_log_is_printed_beside_a_running_server_and_after_it() {
             .filter_map(|line| line.splitn(4, ' ').nth(3))
             .collect();
         let expected = [
-            "segment 1 1",
+            "segment 2 1 0",
             "start 1",
             "ballot b1.1",
             "promise b1.1",
