@@ -138,6 +138,39 @@ fn links_that_are_slow_held_or_closed_are_felt_and_survived() {
     assert!(number_of(&out, " kept waiting") > 0, "{out}");
 }
 
+#[test]
+fn an_emptied_directory_is_filled_by_the_others() {
+    let out = one_wave(&[Kind::Wipe]);
+    assert_felt(&out, &[Kind::Wipe]);
+}
+
+#[test]
+fn a_flipped_byte_in_the_log_is_named_and_what_it_cost_is_recalled() {
+    let out = one_wave(&[Kind::Flip]);
+    assert_felt(&out, &[Kind::Flip]);
+}
+
+/// Longer than one wave, since the first one comes before there is a snapshot.
+#[test]
+fn a_flipped_byte_in_a_snapshot_is_named_and_the_state_is_fetched() {
+    let _alone = alone();
+    let (code, out, err) = run(&[
+        "torture",
+        "--minutes",
+        "0.5",
+        "--seed",
+        "3",
+        "--rate",
+        "2000",
+        "--only",
+        "flip-snapshot",
+    ]);
+    eprintln!("{out}");
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_felt(&out, &[Kind::FlipSnapshot]);
+    assert!(number_of(&out, " written") >= 1, "{out}");
+}
+
 /// The command lines of servers whose data is in `place`, each behind its process id.
 fn servers_in(place: &Path) -> Vec<String> {
     let output = Command::new("ps").args(["-A", "-o", "pid=,args="]).output();

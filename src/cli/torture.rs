@@ -32,13 +32,17 @@ two of them, and concurrent clients; then lets waves of faults loose on it, draw
   restart                              SIGTERM, and a restart later
   freeze-one, freeze-minority          SIGSTOP, and SIGCONT later
   acceptors                            acceptors that fail, and recover later
+  wipe, flip, flip-snapshot            kill -9; the data directory emptied, or a byte flipped in the log
+                                       or in the newest snapshot; a restart later
   cut-link, split, hub, chain          links cut: of a pair, of a minority, in part (closed or silent)
   one-way, mute, deaf                  links that lose everything in one direction
   delay, close, hold                   slow links, links closed once, bytes delivered seconds late
 
 After each wave all is healed. Then every server must take a write and read it back, all must have
-applied the same slots with the same hash, and the clients must get on, all within seconds. In the
-end the recorded history of all clients must be linearizable, and no server may have logged an error.
+applied the same slots with the same hash, and the clients must get on, all within seconds. A server
+that lost its memory must vote again by then; of such there is one at a time, and with it a minority
+at most is down. The logs of the servers are kept small, so that snapshots are taken all the time. In
+the end the recorded history of all clients must be linearizable, and no server may have logged an error.
 Every kind of fault comes once before any comes twice; one that is never felt is an error too.
 
 The seed repeats the plan of faults and what clients ask, not the moments of the machine. Ctrl-C ends

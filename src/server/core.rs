@@ -300,7 +300,10 @@ impl Core {
                     self.step(Input::AcceptorRecovered(acceptor));
                 }
                 Told::Grown => self.step(Input::Snapshot),
-                Told::Kept(image) => self.step(Input::Kept(image)),
+                Told::Kept(image) => {
+                    self.step(Input::Kept(Arc::clone(&image)));
+                    drop_elsewhere(image);
+                }
                 Told::Stopped => {}
             }
         }
@@ -321,8 +324,7 @@ impl Core {
             self.recorder.keep(image);
         }
         if let Some(store) = out.spent {
-            // To drop a million keys takes longer than any client should wait.
-            let _ = spawn("spent", move || drop(store));
+            drop_elsewhere(store);
         }
         for (ticket, answer) in out.answers {
             self.answer(ticket, answer);
@@ -370,6 +372,13 @@ impl Core {
             }
         }
     }
+}
+
+/// Drops a store or an image of one: to give back a million keys, or as many nodes as changed since an
+/// image was taken, takes longer than any client should wait.
+fn drop_elsewhere<T: Send + 'static>(spent: T) {
+    // Without a thread it is dropped here and now.
+    let _ = spawn("spent", move || drop(spent));
 }
 
 /// Writes a message to the log, when it shows messages; long ones are cut.

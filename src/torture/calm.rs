@@ -1,6 +1,7 @@
 //! The calm between waves: all is healed, and all must be well again within stated times.
 //!
-//! 1. Every server takes a fresh write and reads it back, linearizably, [`SERVE_WITHIN`].
+//! 1. Every server takes a fresh write and reads it back, linearizably, and votes: one that had lost
+//!    its memory has it again, [`SERVE_WITHIN`].
 //! 2. The clients get on: answers come, [`PROGRESS_WITHIN`].
 //! 3. The clients rest, and all servers have applied the same slots with the same hash,
 //!    [`AGREE_WITHIN`].
@@ -12,6 +13,7 @@ use super::counts::Outcome;
 use super::load::limits;
 use super::servers::Servers;
 use super::{Halt, Torture};
+use crate::client::peek::Peek;
 use crate::client::{Answer, Connection, Error, Lane, Limits};
 use crate::kv::command::{Command, Read, Write};
 use crate::paxos::types::NodeId;
@@ -38,18 +40,21 @@ impl Torture<'_> {
     pub(super) fn calm(&mut self, wave: u64, work: Duration) -> Result<(), Halt> {
         self.field.heal()?;
         self.note(&format!("calm {wave}: all is healed"));
-        self.each_serves(wave)?;
+        let by = Instant::now() + SERVE_WITHIN;
+        self.each_serves(wave, by)?;
         self.note("all serve");
+        self.all_vote(by)?;
+        self.note("all vote");
         self.clients_get_on(work)?;
         self.load.rest()?;
         self.all_agree()?;
         self.note("all agree");
+        self.field.hear_victims()?;
         self.load.go_on();
         Ok(())
     }
 
-    fn each_serves(&mut self, wave: u64) -> Result<(), Halt> {
-        let by = Instant::now() + SERVE_WITHIN;
+    fn each_serves(&mut self, wave: u64, by: Instant) -> Result<(), Halt> {
         for id in self.field.servers.members() {
             let address = self.field.servers.address(id);
             for number in 1.. {
@@ -66,6 +71,21 @@ impl Torture<'_> {
             }
         }
         Ok(())
+    }
+
+    fn all_vote(&mut self, by: Instant) -> Result<(), Halt> {
+        loop {
+            let votes = |peek: &Option<Peek>| peek.as_ref().is_some_and(|peek| peek.acceptor_up);
+            let peeks = self.field.peeks();
+            let Some((id, _)) = peeks.iter().find(|(_, peek)| !votes(peek)) else {
+                return Ok(());
+            };
+            if Instant::now() >= by {
+                let text = format!("{id} does not vote {SERVE_WITHIN:?} after all was healed");
+                return Err(Halt::Failed(text));
+            }
+            self.pause(Instant::now() + TRY_EVERY)?;
+        }
     }
 
     fn clients_get_on(&mut self, work: Duration) -> Result<(), Halt> {

@@ -116,7 +116,8 @@ impl fmt::Display for Operations {
 pub struct Came {
     /// It began.
     pub times: u64,
-    /// It did something: a process died or froze, bytes were late or lost.
+    /// It did something: a process died or froze, bytes were late or lost, a server noticed what its
+    /// disk has lost.
     pub felt: u64,
 }
 
@@ -138,6 +139,10 @@ pub struct Counts {
     pub acceptors: u64,
     /// Faults of links.
     pub partitions: u64,
+    /// Snapshots that servers have written.
+    pub snapshots: u64,
+    /// Snapshots that servers were sent by others.
+    pub snapshots_fetched: u64,
     /// What has gone through all links.
     pub traffic: Traffic,
 }
@@ -191,6 +196,11 @@ impl fmt::Display for Counts {
             "processes: {kills} killed, {freezes} frozen, {stops} stopped, {starts} started; \
              {} acceptors failed",
             self.acceptors
+        )?;
+        let (written, fetched) = (self.snapshots, self.snapshots_fetched);
+        writeln!(
+            f,
+            "snapshots: {written} written, {fetched} fetched from others"
         )?;
         writeln!(
             f,

@@ -6,7 +6,9 @@
 //!
 //! What keeps a history of hours judgeable: keys have fresh names every [`EPOCH`], so that no key has
 //! a long life, nor many operations whose outcome nobody knows. A few keys of an epoch are fought
-//! over by everyone, the others are spread. Reads also go back to keys of earlier epochs, whose last
+//! over by everyone, the others are spread, and some are large, so that logs reach their bound and
+//! are trimmed; large ones are deleted later, or each snapshot would be larger than the one before.
+//! Reads also go back to keys of earlier epochs, whose last
 //! values must still be there.
 
 use std::collections::BTreeMap;
@@ -37,6 +39,15 @@ const SPREAD_KEYS: u32 = 40;
 
 /// Numbers of an epoch that everyone adds to.
 const NUMBERS: u32 = 2;
+
+/// Keys of an epoch with large values.
+const LARGE_KEYS: u32 = 4;
+
+/// The shortest and the longest of them.
+const LARGE_BYTES: std::ops::RangeInclusive<u16> = 2_048..=8_192;
+
+/// Large values of the last epochs are left alone, older ones are deleted.
+const LARGE_EPOCHS: u64 = 3;
 
 /// How many epochs a look back may go.
 const LOOK_BACK_EPOCHS: u64 = 20;
@@ -375,13 +386,16 @@ impl Poster {
         let key = self.key();
         let bytes = || Bytes::from(key.as_bytes());
         let (kind, request) = match self.rng.random_range(0..100_u32) {
-            0..=29 => (Kind::Get, read(Read::Get { key: bytes() })),
+            0..=27 => (Kind::Get, read(Read::Get { key: bytes() })),
+            28..=29 => return (Kind::Get, None, self.large_read()),
             30..=34 => return (Kind::Get, None, self.look_back()),
-            35..=59 => {
+            35..=55 => {
                 let (key, value) = (bytes(), self.value());
                 (Kind::Put, write(Write::Put { key, value }))
             }
-            60..=66 => (Kind::Delete, write(Write::Delete { key: bytes() })),
+            56..=59 => return (Kind::Put, None, self.large_write()),
+            60..=64 => (Kind::Delete, write(Write::Delete { key: bytes() })),
+            65..=66 => return (Kind::Delete, None, self.large_delete()),
             67..=81 => {
                 let expected = self.seen.get(&key).cloned();
                 let expected = expected.unwrap_or_else(|| Bytes::from(&b"?"[..]));
@@ -423,6 +437,38 @@ impl Poster {
         read(Read::Get {
             key: key.as_bytes().into(),
         })
+    }
+
+    /// A large key of an epoch from so many ago up to so many ago.
+    fn large_key(&mut self, from: u64, to: u64) -> Bytes {
+        let (oldest, newest) = (
+            self.epoch.saturating_sub(from),
+            self.epoch.saturating_sub(to),
+        );
+        let epoch = self.rng.random_range(oldest..=newest);
+        let number = self.rng.random_range(0..LARGE_KEYS);
+        format!("{epoch}/large{number}").as_bytes().into()
+    }
+
+    fn large_write(&mut self) -> Request {
+        let key = self.large_key(0, 0);
+        let mut value = self.value().to_vec();
+        value.push(b'.');
+        value.resize(self.rng.random_range(LARGE_BYTES).into(), b'x');
+        write(Write::Put {
+            key,
+            value: value.into(),
+        })
+    }
+
+    fn large_read(&mut self) -> Request {
+        let key = self.large_key(LARGE_EPOCHS, 0);
+        read(Read::Get { key })
+    }
+
+    fn large_delete(&mut self) -> Request {
+        let key = self.large_key(LOOK_BACK_EPOCHS, LARGE_EPOCHS);
+        write(Write::Delete { key })
     }
 
     fn value(&mut self) -> Bytes {

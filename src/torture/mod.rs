@@ -6,6 +6,7 @@
 //! | [`plan`] | which faults come, when and to whom: waves of them, without an end |
 //! | [`link`], [`links`] | a proxy between each two servers: late, held, lost, cut |
 //! | `servers` | the processes: start, kill, freeze, stop |
+//! | `damage` | what is done to the files of a server that is down |
 //! | `strike` | how each kind of fault begins, and how it is over |
 //! | `load` | the clients |
 //! | `calm` | what must be true when all is healed |
@@ -27,6 +28,7 @@
 
 mod calm;
 pub mod counts;
+mod damage;
 pub mod link;
 pub mod links;
 mod load;
@@ -54,6 +56,9 @@ use crate::client::Recorder;
 
 /// How often it looks whether everything that should run does.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// In a run that lasts longer, a server must have written a snapshot.
+const SNAPSHOT_BY: Duration = Duration::from_mins(2);
 
 /// What is to be done.
 #[derive(Debug, Clone)]
@@ -211,6 +216,9 @@ impl Torture<'_> {
             if begins {
                 self.note(&format!("fault {number} begins"));
                 self.field.begin(number, wave.faults[number].clone())?;
+                for flipped in std::mem::take(&mut self.field.damaged) {
+                    self.note(&format!("flipped in {flipped}"));
+                }
             } else {
                 self.note(&format!("fault {number} ends"));
                 self.field.end(number)?;
@@ -267,6 +275,7 @@ impl Torture<'_> {
         recorder: &Recorder,
         history: &std::path::Path,
     ) -> Result<Report, String> {
+        let lasted = self.started.elapsed();
         let operations = self.load.finish();
         let interrupted = matches!(end, Err(Halt::Interrupted));
         let mut failure = match end {
@@ -279,6 +288,7 @@ impl Torture<'_> {
             mut counts,
             ..
         } = self.field;
+        (counts.snapshots, counts.snapshots_fetched) = servers.snapshots();
         counts.traffic = servers.links().traffic();
         let alarms = servers.alarms();
         drop((servers, self.prober));
@@ -286,7 +296,7 @@ impl Torture<'_> {
             failure = Some(format!("errors in the logs: {}", alarms.join("; ")));
         }
         if failure.is_none() && !interrupted {
-            failure = slack(&counts, &operations);
+            failure = slack(&counts, &operations, lasted);
         }
         recorder
             .finish()
@@ -308,13 +318,16 @@ impl Torture<'_> {
 }
 
 /// What should have been done and was not: a torture that does nothing finds nothing.
-fn slack(counts: &Counts, operations: &Operations) -> Option<String> {
+fn slack(counts: &Counts, operations: &Operations, lasted: Duration) -> Option<String> {
     let unfelt = counts.unfelt();
     if !unfelt.is_empty() {
         let unfelt = unfelt.join(", ");
         return Some(format!(
             "these faults came and came and did nothing: {unfelt}"
         ));
+    }
+    if lasted > SNAPSHOT_BY && counts.snapshots == 0 {
+        return Some(format!("no server has written a snapshot in {lasted:.0?}"));
     }
     let never = |kind: &counts::Kind| operations.of(*kind, Outcome::Done) == 0;
     let never: Vec<_> = counts::Kind::ALL.into_iter().filter(never).collect();

@@ -5,8 +5,11 @@
 //! when it begins. So a seed repeats the plan; what the servers make of it is real time's affair.
 //!
 //! A new kind of fault is a line in the table of [`Kind`], and its two ends, where it begins and where
-//! it is over, in `strike.rs`. Left out: a wiped data directory and a flipped byte in a log, for a
-//! server that is killed, because the store cannot repair them yet.
+//! it is over, in `strike.rs`.
+//!
+//! Some kinds take a server's memory. Such a server does not vote until a majority of the others, all
+//! of them sound, has told it what it may have forgotten; so what may come in one wave with it is
+//! bounded, here and nowhere else ([`Plan::wave`]), and the calm behind the wave waits until all vote.
 
 use std::fmt;
 use std::time::Duration;
@@ -57,6 +60,9 @@ kinds! {
     FreezeOne "freeze-one" "one process frozen",
     FreezeMinority "freeze-minority" "a minority frozen",
     Acceptors "acceptors" "acceptors failed",
+    Wipe "wipe" "kill -9, an emptied data directory",
+    Flip "flip" "kill -9, a flipped byte in the log",
+    FlipSnapshot "flip-snapshot" "kill -9, a flipped byte in a snapshot",
     CutLink "cut-link" "two servers cut from each other",
     OneWay "one-way" "one link lost one way",
     Mute "mute" "a server that hears and cannot send",
@@ -81,6 +87,17 @@ impl Kind {
         self >= Self::CutLink
     }
 
+    /// Whether a server loses by it what only the others can give back.
+    pub fn takes_memory(self) -> bool {
+        matches!(self, Self::Wipe | Self::Flip | Self::FlipSnapshot)
+    }
+
+    /// Whether the servers that it strikes are down meanwhile.
+    fn takes_down(self) -> bool {
+        let kills = matches!(self, Self::KillOne | Self::KillMinority | Self::KillAll);
+        kills || self == Self::Restart || self.takes_memory()
+    }
+
     /// Whether it lasts for a while.
     fn lasts(self) -> bool {
         self != Self::Close
@@ -98,6 +115,9 @@ impl Kind {
             Self::KillOne
             | Self::FreezeOne
             | Self::Restart
+            | Self::Wipe
+            | Self::Flip
+            | Self::FlipSnapshot
             | Self::Mute
             | Self::Deaf
             | Self::Delay
@@ -115,7 +135,12 @@ impl Kind {
     /// The shortest and the longest time that it lasts, in milliseconds.
     fn lasts_ms(self) -> (u64, u64) {
         match self {
-            Self::KillOne | Self::KillMinority | Self::Restart => (100, 2_500),
+            Self::KillOne
+            | Self::KillMinority
+            | Self::Restart
+            | Self::Wipe
+            | Self::Flip
+            | Self::FlipSnapshot => (100, 2_500),
             Self::KillAll => (0, 1_000),
             Self::FreezeOne | Self::FreezeMinority => (100, 3_000),
             Self::Hold => (500, 4_000),
@@ -155,6 +180,8 @@ pub struct Fault {
     pub delay: Duration,
     /// Where links are cut: they swallow everything, instead of being closed.
     pub silent: bool,
+    /// Which byte is flipped, of those that may be.
+    pub dice: u64,
 }
 
 impl Fault {
@@ -259,6 +286,8 @@ pub struct Plan {
     /// What is left of the pack.
     pack: Vec<Kind>,
     dealt: u64,
+    /// A fault that did not fit into the last wave; it begins the next one.
+    held: Option<Fault>,
 }
 
 impl Plan {
@@ -271,17 +300,39 @@ impl Plan {
             kinds,
             pack: Vec::new(),
             dealt: 0,
+            held: None,
         }
     }
 
-    /// The next wave.
+    /// The next wave. It ends before a fault that does not go with the others.
     pub fn wave(&mut self) -> Wave {
         self.dealt += 1;
-        let faults = self.rng.random_range(1..=FAULTS_MAX);
+        let mut faults = Vec::new();
+        for _ in 0..self.rng.random_range(1..=FAULTS_MAX) {
+            let fault = self.held.take().unwrap_or_else(|| self.fault());
+            faults.push(fault);
+            if !self.go_together(&faults) {
+                self.held = faults.pop();
+                break;
+            }
+        }
         Wave {
             number: self.dealt,
-            faults: (0..faults).map(|_| self.fault()).collect(),
+            faults,
             calm: self.millis(CALM_MS),
+        }
+    }
+
+    /// Whether these may come in one wave: where one takes a memory, no other does, and with its
+    /// victim a minority at most is down. So a sound majority is there whatever overlaps (P41).
+    fn go_together(&self, faults: &[Fault]) -> bool {
+        let victims = faults.iter().filter(|fault| fault.kind.takes_memory());
+        let down = faults.iter().filter(|fault| fault.kind.takes_down());
+        let down: usize = down.map(|fault| fault.strikes).sum();
+        match victims.count() {
+            0 => true,
+            1 => down <= (self.members.len() - 1) / 2,
+            _ => false,
         }
     }
 
@@ -304,6 +355,11 @@ impl Plan {
             leader_first: self.rng.random_ratio(1, 2),
             delay: self.millis(DELAY_MS),
             silent: cuts && self.rng.random_ratio(1, 2),
+            dice: if kind.takes_memory() {
+                self.rng.random()
+            } else {
+                0
+            },
         }
     }
 
@@ -354,6 +410,25 @@ mod tests {
             let mut pack = pack.to_vec();
             pack.sort();
             assert_eq!(pack, Kind::ALL);
+        }
+    }
+
+    #[test]
+    fn with_a_lost_memory_a_majority_is_sound_and_up() {
+        for size in [3, 5, 7, 9] {
+            let mut plan = Plan::new(5, members(size), Kind::ALL.to_vec());
+            let mut with_others = 0;
+            for _ in 0..2_000 {
+                let faults = plan.wave().faults;
+                assert!(!faults.is_empty());
+                let of = |which: fn(Kind) -> bool| faults.iter().filter(move |f| which(f.kind));
+                let victims = of(Kind::takes_memory).count();
+                let down: usize = of(Kind::takes_down).map(|fault| fault.strikes).sum();
+                assert!(victims <= 1);
+                assert!(victims == 0 || 2 * down < usize::from(size), "{faults:?}");
+                with_others += usize::from(victims == 1 && down > 1);
+            }
+            assert_eq!(with_others > 0, size > 3, "{size} servers");
         }
     }
 

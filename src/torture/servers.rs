@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -42,6 +42,16 @@ const BLOCK_PORTS: u16 = 20;
 /// The first port of the first block, and the end of the last: below those that systems hand out for
 /// connections, so that the port of a server that is down is not taken by a client.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
+
+/// The bound of each server's log in MiB: the least there is, so that in minutes snapshots are taken,
+/// logs are trimmed, and those who missed much are sent the state.
+const LOG_MIB: &str = "1";
+
+/// What a server logs for each snapshot that it has written.
+const SNAPSHOT_WRITTEN: &str = "wrote a snapshot of ";
+
+/// What a server logs for each snapshot that it was sent.
+const SNAPSHOT_FETCHED: &str = "the snapshot is here";
 
 /// Alarms that are shown; one is enough to fail.
 const ALARMS_MAX: usize = 5;
@@ -246,20 +256,45 @@ impl Servers {
         Ok(())
     }
 
+    /// Where a server keeps what it must not forget.
+    pub(super) fn data(&self, id: NodeId) -> PathBuf {
+        self.common.data(id)
+    }
+
+    /// How long the log of a server is, in bytes.
+    pub(super) fn log_bytes(&self, id: NodeId) -> u64 {
+        fs::metadata(self.common.log(id)).map_or(0, |log| log.len())
+    }
+
+    /// Whether a server has logged these words since its log was so long.
+    pub(super) fn said_since(&self, id: NodeId, bytes: u64, words: &str) -> Result<bool, String> {
+        let lines = self.common.lines(id, bytes);
+        let mut lines = lines.map_err(|error| format!("cannot read the log of {id}: {error}"))?;
+        Ok(lines.any(|line| line.contains(words)))
+    }
+
     /// The lines of errors in the logs: a server that is well logs none, whatever is done to it.
     pub(super) fn alarms(&self) -> Vec<String> {
         let mut alarms = Vec::new();
         for id in self.members() {
-            let Ok(log) = File::open(self.common.log(id)) else {
-                continue;
-            };
-            let lines = BufReader::new(log).split(b'\n').map_while(Result::ok);
-            let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
-            let errors = lines.filter(|line| line.contains(" ERROR "));
+            let errors = self.common.lines(id, 0).into_iter().flatten();
+            let errors = errors.filter(|line| line.contains(" ERROR "));
             alarms.extend(errors.map(|line| format!("{id}: {line}")));
         }
         alarms.truncate(ALARMS_MAX);
         alarms
+    }
+
+    /// How many snapshots all servers have written, and how many they were sent.
+    pub(super) fn snapshots(&self) -> (u64, u64) {
+        let members = self.members().into_iter();
+        let lines = members.flat_map(|id| self.common.lines(id, 0).into_iter().flatten());
+        lines.fold((0, 0), |(written, fetched), line| {
+            (
+                written + u64::from(line.contains(SNAPSHOT_WRITTEN)),
+                fetched + u64::from(line.contains(SNAPSHOT_FETCHED)),
+            )
+        })
     }
 }
 
@@ -273,8 +308,20 @@ impl Drop for Servers {
 }
 
 impl Common {
+    fn data(&self, id: NodeId) -> PathBuf {
+        self.place.join(format!("data-{}", id.number()))
+    }
+
     fn log(&self, id: NodeId) -> PathBuf {
         self.place.join(format!("server-{}.log", id.number()))
+    }
+
+    /// The lines of a server's log behind so many bytes.
+    fn lines(&self, id: NodeId, bytes: u64) -> io::Result<impl Iterator<Item = String> + use<>> {
+        let mut log = File::open(self.log(id))?;
+        log.seek(SeekFrom::Start(bytes))?;
+        let lines = BufReader::new(log).split(b'\n').map_while(Result::ok);
+        Ok(lines.map(|line| String::from_utf8_lossy(&line).into_owned()))
     }
 
     /// Where its standard error goes: the last words of all its lives.
@@ -296,8 +343,9 @@ impl Common {
             .args(["--peer-listen", &server.peer_address.to_string()])
             .args(["--listen", &server.address.to_string()])
             .args(["--seed", &seed.to_string()])
+            .args(["--log-mib", LOG_MIB])
             .arg("--data")
-            .arg(self.place.join(format!("data-{}", id.number())))
+            .arg(self.data(id))
             .arg("--log-file")
             .arg(self.log(id))
             .stdin(Stdio::null())

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::counts::Counts;
+use super::damage;
 use super::link::{Passage, Traffic};
 use super::links::Pair;
 use super::load::limits;
@@ -21,13 +22,34 @@ use crate::wire::client::{Reply, Request};
 /// A server that does not tell its status so soon has no say in who leads.
 const PEEK_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// What the log of a server says when it has been told again what it forgot.
+const RECALLED: &str = "all that this server may have forgotten is here again";
+
+/// What the log of a server says when it finds its log damaged.
+const DAMAGED_LOG: &str = "votes of this server may rest on what is lost";
+
+/// What the log of a server says when it finds a snapshot damaged.
+const DAMAGED_SNAPSHOT: &str = "damaged snapshot at byte";
+
 /// The servers, and what is done to them.
 pub(super) struct Field {
     pub(super) servers: Servers,
     pub(super) counts: Counts,
+    /// Which bytes were flipped, for the journal.
+    pub(super) damaged: Vec<String>,
     peekers: BTreeMap<NodeId, Peeker>,
     /// The faults that have begun and are not over, each under a number of its own.
     active: BTreeMap<usize, Active>,
+    /// The servers that lost their memory since the last calm, with what the plan did to each.
+    victims: Vec<Victim>,
+}
+
+/// A server whose memory was taken, until all is well again and its log says what it noticed.
+struct Victim {
+    id: NodeId,
+    kind: Kind,
+    /// How long its log was before.
+    log_bytes: u64,
 }
 
 /// A fault that has begun.
@@ -48,7 +70,9 @@ impl Field {
             peekers: servers.members().iter().map(peeker).collect(),
             servers,
             counts: Counts::default(),
+            damaged: Vec::new(),
             active: BTreeMap::new(),
+            victims: Vec::new(),
         }
     }
 
@@ -91,6 +115,56 @@ impl Field {
         Ok(())
     }
 
+    /// Kills servers and takes their memory; whom it met. A server that has no snapshot keeps it.
+    fn take_memory(&mut self, fault: &Fault, mut up: Vec<NodeId>) -> Result<Vec<NodeId>, String> {
+        if fault.kind == Kind::FlipSnapshot {
+            up.retain(|&id| damage::has_snapshot(&self.servers.data(id)));
+        }
+        self.servers.kill(&up)?;
+        self.counts.kills += up.len() as u64;
+        for &id in &up {
+            let dir = self.servers.data(id);
+            let done = match fault.kind {
+                Kind::Wipe => damage::empty(&dir).map(|()| None),
+                Kind::Flip => damage::flip_in_log(&dir, fault.dice),
+                _ => damage::flip_in_snapshot(&dir, fault.dice),
+            };
+            let done = done.map_err(|error| format!("cannot damage the data of {id}: {error}"))?;
+            self.damaged
+                .extend(done.map(|place| format!("{id}: {place}")));
+            self.victims.push(Victim {
+                id,
+                kind: fault.kind,
+                log_bytes: self.servers.log_bytes(id),
+            });
+        }
+        Ok(up)
+    }
+
+    /// Counts which of those that lost their memory noticed it: to be called when all vote again.
+    pub(super) fn hear_victims(&mut self) -> Result<(), String> {
+        for Victim {
+            id,
+            kind,
+            log_bytes,
+        } in std::mem::take(&mut self.victims)
+        {
+            let words = match kind {
+                Kind::Wipe => RECALLED,
+                Kind::Flip => DAMAGED_LOG,
+                _ => DAMAGED_SNAPSHOT,
+            };
+            let felt = self.servers.said_since(id, log_bytes, words)?;
+            if kind == Kind::Wipe && !felt {
+                return Err(format!(
+                    "{id} was wiped, and votes without having been told what it forgot"
+                ));
+            }
+            self.counts.came(kind, felt);
+        }
+        Ok(())
+    }
+
     /// Does to servers what is to be done to them, and closes links; whom it met.
     fn strike(&mut self, fault: &Fault, active: &Active) -> Result<Vec<NodeId>, String> {
         let up = those(fault.struck(), |id| self.servers.is_up(id));
@@ -120,6 +194,7 @@ impl Field {
                 self.counts.acceptors += failed.len() as u64;
                 Ok(failed)
             }
+            Kind::Wipe | Kind::Flip | Kind::FlipSnapshot => self.take_memory(fault, up),
             _ => {
                 self.counts.partitions +=
                     u64::from(!matches!(fault.kind, Kind::Close | Kind::Delay));
@@ -138,9 +213,13 @@ impl Field {
         let active = self.active.remove(&number).expect("it has begun");
         for &id in &active.struck {
             match active.kind {
-                Kind::KillOne | Kind::KillMinority | Kind::KillAll | Kind::Restart => {
-                    self.start(id)?;
-                }
+                Kind::KillOne
+                | Kind::KillMinority
+                | Kind::KillAll
+                | Kind::Restart
+                | Kind::Wipe
+                | Kind::Flip
+                | Kind::FlipSnapshot => self.start(id)?,
                 Kind::FreezeOne | Kind::FreezeMinority => self.thaw(id)?,
                 Kind::Acceptors => {
                     self.tell(id, &Request::Recover);
@@ -151,8 +230,11 @@ impl Field {
         let pairs: Vec<Pair> = active.links.iter().map(|(pair, _)| *pair).collect();
         let disturbed = self.traffic(&pairs).since(active.before).was_disturbed();
         self.set_links();
-        let felt = disturbed || !active.struck.is_empty();
-        self.counts.came(active.kind, felt);
+        // A server that lost its memory says itself whether it has noticed.
+        if !active.kind.takes_memory() {
+            let felt = disturbed || !active.struck.is_empty();
+            self.counts.came(active.kind, felt);
+        }
         Ok(())
     }
 
