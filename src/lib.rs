@@ -40,7 +40,8 @@
 //! 5. the judge of what clients saw: [`check`]
 //! 6. the shells, strangers to each other: [`server`], [`sim`]
 //! 7. the other end: [`client`]
-//! 8. commands: [`cli`]
+//! 8. real servers under real faults: [`torture`]
+//! 9. commands: [`cli`]
 //!
 //! `ARCHITECTURE.md` tells the same at length, with the reasons.
 
@@ -55,4 +56,5 @@ pub mod replica;
 pub mod server;
 pub mod sim;
 pub mod text;
+pub mod torture;
 pub mod wire;

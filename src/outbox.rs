@@ -58,6 +58,8 @@ pub struct Outbox {
     pub votes: Vec<(To, Vote)>,
     /// To be made durable as a snapshot, and then handed back as `replica::Input::Kept`.
     pub keep: Option<Arc<Store>>,
+    /// A store that an image replaced: to be dropped where nobody waits, for it may be large.
+    pub spent: Option<Store>,
     /// For clients, at once.
     pub answers: Vec<(Ticket, Answer)>,
     /// What must not happen did: a peer contradicts this node, or sends what no node sends. One

@@ -28,13 +28,25 @@ fn dice() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// What one line of `quince log` says, by words, without where it stands.
+/// What one line of `quince log` says, by words, without where it stands, and without what a segment
+/// only carries on from those before.
 fn records(cluster: &Cluster, server: u8) -> Vec<String> {
     let data = cluster.data(server);
     let (code, out, err) = run(&["log".as_ref(), data.as_os_str()]);
     assert_eq!(code, 0, "{err}");
-    let body = |line: &str| line.splitn(4, ' ').nth(3).map(str::to_owned);
-    out.lines().filter_map(body).collect()
+    let mut carried = 0;
+    let mut said = Vec::new();
+    for body in out.lines().filter_map(|line| line.splitn(4, ' ').nth(3)) {
+        if let Some(head) = body.strip_prefix("segment ") {
+            let count = head.rsplit(' ').next().expect("a count of lines");
+            carried = count.parse().expect("a number");
+        } else if carried > 0 {
+            carried -= 1;
+        } else {
+            said.push(body.to_owned());
+        }
+    }
+    said
 }
 
 /// `b3.2` as something that can be compared.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer with all that it may use, besides itself. What is not named here may not be used.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("text", &[]),
     ("paxos", &["text"]),
     ("kv", &["text"]),
@@ -25,10 +25,12 @@ const LAYERS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("client", &["text", "paxos", "kv", "wire", "check"]),
+    ("torture", &["paxos", "kv", "wire", "check", "client"]),
     (
         "cli",
         &[
             "text", "paxos", "kv", "replica", "wire", "check", "disk", "server", "sim", "client",
+            "torture",
         ],
     ),
     ("main", &["cli"]),

@@ -221,11 +221,22 @@ impl Impostor {
         self.heard().iter().any(|line| line.starts_with(start))
     }
 
+    /// A new `n1` votes only once a majority has begun together.
+    fn be_new_together(&mut self) {
+        let heard = self.heard();
+        let asks = heard.iter().rfind(|line| line.starts_with("heartbeat"));
+        let asks = asks.and_then(|line| line.strip_suffix(" asking"));
+        if let Some((_, life)) = asks.and_then(|line| line.rsplit_once(' ')) {
+            self.say(&format!("known {life} together blank"));
+        }
+    }
+
     /// Waits until `n1` has taken all that was said: it answers probes behind its votes. A probe may
     /// be lost before `n1` has its own link to `n2`; then another one is tried.
     fn until_taken(&mut self) {
         let first = self.probes + 1;
         until("n1 answers a probe", || {
+            self.be_new_together();
             self.probes += 1;
             self.say(&format!("probe 77.{}", self.probes));
             let heard = self.heard();
@@ -263,8 +274,8 @@ fn a_malformed_line_closes_the_link_and_nothing_else() {
         b"accepted b5.2 s1 s2",
         b"heartbeat",
         b"heartbeat leading b5.2 connected up s1 s1 12",
-        b"heartbeat dancing connected up s1 s1 00c0ffee00c0ffee",
-        b"heartbeat following b0.0 connected up s1 s1 00c0ffee00c0ffee",
+        b"heartbeat dancing connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound",
+        b"heartbeat following b0.0 connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound",
         b"promise b5.2 s1 s0 s5 s6",
         b"promise b5.2 s1 s0 end s1 b1.1 \"no end",
         b"fetched s0 \"a\"",
@@ -370,7 +381,7 @@ fn forged_ballots_and_slots_get_no_promise_and_no_vote() {
         n2.heard()
     );
     assert!(
-        n2.has_heard("promise b8.2 s1 s0 end s1 b7.2 \"n2.1.1 put a 1\""),
+        n2.has_heard("promise b8.2 s1 s0 end n1.2 s1 b7.2 \"n2.1.1 put a 1\""),
         "{:?}",
         n2.heard()
     );
@@ -401,9 +412,14 @@ fn forged_lines_make_no_panic_and_the_honest_majority_goes_on() {
         format!("decided b{LAST}.2 s{LAST}"),
         format!("decided b1.2 s{LAST}"),
         format!("decided b1.1 s{LAST}"),
-        format!("heartbeat leading b{LAST}.2 connected up s1 s1 00c0ffee00c0ffee"),
-        "heartbeat leading b9.3 connected up s1 s1 00c0ffee00c0ffee".into(),
-        format!("heartbeat idle cut-off failed s{LAST} s{LAST} ffffffffffffffff"),
+        format!(
+            "heartbeat leading b{LAST}.2 connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound"
+        ),
+        "heartbeat leading b9.3 connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound"
+            .into(),
+        format!(
+            "heartbeat idle cut-off failed s{LAST} s{LAST} ffffffffffffffff 1.00000000000000aa sound"
+        ),
         format!("fetch s1 s{LAST}"),
         format!("fetch s{LAST} s1"),
         format!("fetched s{LAST} \"noop\" \"noop\" \"noop\""),
@@ -489,11 +505,13 @@ fn a_proposal_far_ahead_is_not_taken_whatever_is_said_to_be_decided() {
 fn a_promise_with_absurd_slots_elects_nobody() {
     let mut cluster = Cluster::new(3, &[]);
     cluster.spawn(1);
-    until("n1 is there", || cluster.status(1));
+    cluster.spawn(3);
+    cluster.until_led();
+    cluster.kill(3);
     let mut n2 = Impostor::new(&cluster);
     let mut answered = 0;
     until("n1 prepares, and does not believe the promise", || {
-        n2.say("heartbeat idle connected up s0 s0 0000000000000000");
+        n2.say("heartbeat idle connected up s0 s0 0000000000000000 0.0000000000000000 sound");
         let heard = n2.heard();
         let prepares = heard
             .iter()

@@ -35,10 +35,10 @@ use super::Failure;
 use super::check::Record;
 use super::figures::millis;
 use super::flags::{duration, positive_duration};
-use super::peek::Peeker;
 use super::reach::Servers;
 use super::signal::{Pids, interrupts};
 use crate::client::Recorder;
+use crate::client::peek::Peeker;
 use crate::kv::command::VALUE_BYTES_MAX;
 
 /// The most clients: a thread and a connection each.

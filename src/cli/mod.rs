@@ -28,7 +28,6 @@ mod flags;
 mod log;
 mod logging;
 mod oneshot;
-mod peek;
 mod preload;
 mod reach;
 pub mod server;
@@ -37,6 +36,7 @@ mod signal;
 mod simulate;
 mod status;
 mod style;
+mod torture;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write as _};
@@ -110,6 +110,8 @@ enum Command {
     Log(log::Args),
     /// Live simulated cluster lives under faults, and check every step of them
     Simulate(simulate::Args),
+    /// Let real faults loose on real servers, and judge what clients saw
+    Torture(torture::Args),
 }
 
 /// Does what the command line says, and returns the exit code of the process.
@@ -129,6 +131,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Log(args) => log::run(args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Torture(args) => torture::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

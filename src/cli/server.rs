@@ -29,6 +29,8 @@ pub struct ServerOptions {
     pub listen: Address,
     /// The directory of all that must not be forgotten; this server's alone.
     pub data: PathBuf,
+    /// How many bytes the log on disk has at most, beside snapshots.
+    pub log_bytes_max: usize,
     /// A file of `key,value` lines, proposed once by the first leader of an empty log.
     pub preload: Option<PathBuf>,
     /// The acceptor's failures on purpose; none unless asked for.
@@ -98,6 +100,12 @@ pub(crate) struct Args {
     /// A file of lines 'key,value' to begin with; taken once, by the first leader of an empty log
     #[arg(long, value_name = "FILE")]
     preload: Option<PathBuf>,
+
+    /// The most that the log on disk takes, in MiB; at half of it a snapshot is taken, and what that
+    /// holds leaves the log
+    #[arg(long, value_name = "MIB", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    log_mib: u32,
 
     /// Fail the acceptor on purpose after a random time from this span, again and again
     /// [default: never]
@@ -180,6 +188,7 @@ impl Args {
             data: self
                 .data
                 .unwrap_or_else(|| PathBuf::from(format!("data/{number}"))),
+            log_bytes_max: (self.log_mib as usize) << 20,
             preload: self.preload,
             failures: self.fail_every.map(|every| Failures {
                 every,
@@ -247,6 +256,7 @@ impl ServerOptions {
             peer_listen: self.peer_listen.as_str().to_owned(),
             listen: self.listen.as_str().to_owned(),
             data: self.data,
+            log_bytes_max: self.log_bytes_max,
             preload,
             failures: self.failures.map(|failures| server::Failures {
                 fail_every: failures.every.min..=failures.every.max,
@@ -305,6 +315,8 @@ mod tests {
             "[::1]:8",
             "--data",
             "d",
+            "--log-mib",
+            "8",
             "--preload",
             "p",
             "--fail-every",
@@ -338,6 +350,7 @@ mod tests {
                 peer_listen: "0.0.0.0:9".parse().unwrap(),
                 listen: "[::1]:8".parse().unwrap(),
                 data: "d".into(),
+                log_bytes_max: 8 << 20,
                 preload: Some("p".into()),
                 failures: Some(Failures {
                     every: span(500, 2_000),

@@ -1,13 +1,13 @@
 //! Signals: to server processes, for those who break them on purpose; and to this one.
 //!
-//! The standard library cannot send a signal to a process that is not its child, so the program
-//! `kill` does it: a few milliseconds each, on every Unix.
+//! The standard library can send SIGKILL to its children and nothing else to anyone: `rustix` can.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::fmt;
 use std::str::FromStr;
 
 use crossbeam_channel::Receiver;
+use rustix::process::{self, Pid, kill_process, test_kill_process};
 
 use super::flags::{FlagError, server_id};
 use crate::paxos::types::NodeId;
@@ -39,19 +39,18 @@ impl Signal {
 /// Sends `signal` to the process `pid`.
 ///
 /// # Errors
-/// One line: what `kill` says.
+/// One line, with what the system says.
 pub(crate) fn send(signal: Signal, pid: u32) -> Result<(), String> {
-    let what = format!("kill -s {} {pid}", signal.name());
-    let output = Command::new("kill")
-        .args(["-s", signal.name(), &pid.to_string()])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("cannot run {what}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{what} failed: {}", said.trim()))
+    let failed = |why: &dyn fmt::Display| format!("kill -s {} {pid} failed: {why}", signal.name());
+    let target = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let target = target.ok_or_else(|| failed(&"expected a process id"))?;
+    let sent = match signal {
+        Signal::Probe => test_kill_process(target),
+        Signal::Kill => kill_process(target, process::Signal::KILL),
+        Signal::Stop => kill_process(target, process::Signal::STOP),
+        Signal::Continue => kill_process(target, process::Signal::CONT),
+    };
+    sent.map_err(|error| failed(&error))
 }
 
 /// Something arrives for each SIGINT, SIGTERM or SIGHUP, which from now on do not end the process by
@@ -116,6 +115,7 @@ impl FromStr for Pids {
 mod tests {
     use super::*;
     use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
 
     #[test]
     fn pids_name_a_process_for_each_server() {

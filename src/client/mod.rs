@@ -31,6 +31,7 @@
 )]
 
 mod connection;
+pub(crate) mod peek;
 mod record;
 
 use std::fmt;

@@ -82,6 +82,9 @@ impl Carry {
                 records.push(record);
             }
         };
+        // First: whoever has never voted remembers of a peer that it heard of it so.
+        push(self.health == Health::Lost, Record::Lost);
+        push(self.health == Health::Sound, Record::Sound);
         push(self.start > 0, Record::Start(self.start));
         push(self.ballot > Ballot::ZERO, Record::Ballot(self.ballot));
         push(self.promise > Ballot::ZERO, Record::Promise(self.promise));
@@ -89,8 +92,6 @@ impl Carry {
             push(true, Record::Peer(node, life));
         }
         push(self.trim > Slot::ZERO, Record::Trim(self.trim));
-        push(self.health == Health::Lost, Record::Lost);
-        push(self.health == Health::Sound, Record::Sound);
         records
     }
 
@@ -171,12 +172,12 @@ mod tests {
         assert_eq!(
             carry.records(),
             [
+                Record::Sound,
                 Record::Start(4),
                 Record::Ballot(Ballot::new(4, node(1))),
                 Record::Promise(Ballot::new(5, node(3))),
                 peer,
                 Record::Trim(Slot(6)),
-                Record::Sound,
             ]
         );
         assert_eq!(

@@ -74,6 +74,18 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Segments for a log that is to have so many bytes at most: small against it, because a segment
+    /// goes as a whole.
+    pub fn for_log_of(bytes_max: usize) -> Self {
+        const SEGMENTS: usize = 8;
+        let default = Self::default();
+        let segment_bytes_max = (bytes_max / SEGMENTS).min(default.segment_bytes_max);
+        Self {
+            first_segment_bytes: default.first_segment_bytes.min(segment_bytes_max),
+            segment_bytes_max,
+        }
+    }
+
     fn segment_bytes(&self, number: u64) -> usize {
         let doublings = u32::try_from(number - 1).unwrap_or(u32::MAX);
         2usize
@@ -139,6 +151,8 @@ pub struct Log<D: Dir> {
     /// The lines of one write; kept for its memory.
     lines: Vec<u8>,
     spare: SharedSpare,
+    /// What the last trim left.
+    trimmed_bytes: usize,
     failed: bool,
 }
 
@@ -237,6 +251,13 @@ impl<D: Dir> Log<D> {
     pub fn bytes(&self) -> usize {
         let older: usize = self.older.iter().map(|older| older.bytes).sum();
         older + self.segment.bytes + self.spare.bytes()
+    }
+
+    /// Whether a snapshot should be taken, so that the log stays below `bytes_max`: it has grown to
+    /// half of that, and by a quarter since it was trimmed last. What a trim has to leave, because
+    /// slots in it are not decided yet, is no reason for another one.
+    pub fn wants_trim(&self, bytes_max: usize) -> bool {
+        self.bytes() > (bytes_max / 2).max(self.trimmed_bytes + bytes_max / 4)
     }
 
     /// The making of the next segment's file, if it is time for it: for a helper thread, so that the

@@ -32,9 +32,9 @@
 //! | `spare`, `making`, `snapshot.new`, `identity.new` | work in progress; never read |
 //!
 //! [`dir`] is what the log needs of a file system, [`mem`] a file system that crashes on demand,
-//! `line` the format of a line, `body` what it says, [`record`] the text of a record in it, `scan` the
-//! rule of recovery, [`damage`] what it finds, `recall` what a log says all in all, [`carry`] what
-//! each segment begins with, [`log`] the writer, [`snapshot`] the state in a file, [`home`] the
+//! `line` the format of a line, `body` what it says, [`record`] the text of a record in it, `scan` and
+//! `gaps` the rule of recovery, [`damage`] what they find, `recall` what a log says all in all,
+//! [`carry`] what each segment begins with, [`log`] the writer, [`snapshot`] the state in a file, [`home`] the
 //! directory as a whole, [`mod@print`] the log for people and [`check`] its health for them.
 //!
 //! Left out: repair in place. What is lost here comes from the peers, through the replica.
@@ -45,6 +45,7 @@ pub mod check;
 pub mod damage;
 pub mod dir;
 mod error;
+mod gaps;
 pub mod home;
 mod line;
 pub mod log;

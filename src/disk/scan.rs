@@ -29,6 +29,7 @@ use super::body::{Body, First};
 use super::damage::Damage;
 use super::dir::Dir;
 use super::error::{Context, LogError};
+use super::gaps::{Gap, Gaps};
 use super::line::{self, Line};
 use crate::paxos::types::Slot;
 use std::io;
@@ -39,7 +40,8 @@ const SEGMENT: &str = "log-";
 const SEGMENT_DIGITS: usize = 8;
 
 /// What proves that the first lines of a segment had been there.
-const NAMED_AFTER_SYNC: &str = "a segment gets its name only after its first records are synced";
+pub(super) const NAMED_AFTER_SYNC: &str =
+    "a segment gets its name only after its first records are synced";
 
 /// The file name of a segment.
 pub(super) fn segment_name(number: u64) -> String {
@@ -87,16 +89,6 @@ pub(super) struct Segment {
     pub(super) bytes: usize,
     /// The highest slot that its good lines are about.
     pub(super) highest: Slot,
-}
-
-/// Lines that had been there and cannot be read.
-#[derive(Debug, Clone)]
-pub(super) struct Gap {
-    pub(super) from: u64,
-    pub(super) to: u64,
-    /// Found by an earlier start, which has written `lost`.
-    pub(super) known: bool,
-    pub(super) damage: Damage,
 }
 
 /// Where a log ends, and what it lacks.
@@ -158,7 +150,7 @@ pub(super) fn scan<D: Dir>(
     let (bytes, torn_bytes) = reader.read_last()?;
     let group = bytes.get(reader.group_at..reader.at).unwrap_or_default();
     Ok(End {
-        gaps: reader.gaps(),
+        gaps: reader.gaps.found(dir, reader.first),
         group: group.to_vec(),
         group_at: reader.group_at,
         next: reader.next,
@@ -166,35 +158,6 @@ pub(super) fn scan<D: Dir>(
         segments: reader.segments,
         torn_bytes,
     })
-}
-
-/// Where the next line should stand and does not.
-#[derive(Debug, Clone)]
-enum Place {
-    /// In a segment that is missing. `behind` is the next one, and what it begins with, if that is no
-    /// good head.
-    Segment {
-        number: u64,
-        behind: Option<(u64, String)>,
-    },
-    /// In a segment that was there a moment ago: a running server has trimmed its log.
-    Trimmed,
-    /// Here.
-    Byte {
-        number: u64,
-        offset: usize,
-        found: String,
-    },
-}
-
-/// A gap before it is known whether it matters.
-struct Hole {
-    from: u64,
-    to: u64,
-    place: Place,
-    witness: String,
-    /// The segment in which reading went on.
-    behind: u64,
 }
 
 /// What follows the last good line of the last segment.
@@ -216,14 +179,11 @@ struct Reader<'a, D> {
     /// The last line that was written with the head of this segment; none while that is not found.
     begins_upto: Option<u64>,
     mends: bool,
-    /// None while lines follow one another.
-    place: Option<Place>,
     /// How many bytes were passed over since the last good line: no more lines can be lost there.
     passed_bytes: usize,
     /// A whole line that proves all lines below its GROUP: where it stands, its GROUP, its number.
     proof: Option<(usize, u64, u64)>,
-    holes: Vec<Hole>,
-    known: Vec<(u64, u64)>,
+    gaps: Gaps,
     first: First,
     segments: Vec<Segment>,
 }
@@ -240,11 +200,9 @@ impl<'a, D: Dir> Reader<'a, D> {
             next: 1,
             begins_upto: None,
             mends: false,
-            place: None,
             passed_bytes: 0,
             proof: None,
-            holes: Vec::new(),
-            known: Vec::new(),
+            gaps: Gaps::default(),
             first: First::START,
             segments: Vec::new(),
         }
@@ -252,10 +210,7 @@ impl<'a, D: Dir> Reader<'a, D> {
 
     fn begin(&mut self, number: u64) {
         if number > self.number + 1 {
-            self.place = Some(Place::Segment {
-                number: self.number + 1,
-                behind: None,
-            });
+            self.gaps.stop_at_missing(self.number + 1);
         }
         self.number = number;
         self.name = segment_name(number);
@@ -289,7 +244,7 @@ impl<'a, D: Dir> Reader<'a, D> {
 
     fn read_older(&mut self) -> Result<(), LogError> {
         let Some(bytes) = self.read_file()? else {
-            self.place = Some(Place::Trimmed);
+            self.gaps.stop_at_trimmed();
             return Ok(());
         };
         loop {
@@ -374,7 +329,7 @@ impl<'a, D: Dir> Reader<'a, D> {
             Body::First(first) if first.segment > self.first.segment => self.first = *first,
             Body::Missing { from, to } => {
                 self.mends = true;
-                self.known.push((*from, *to));
+                self.gaps.know(*from, *to);
             }
             Body::First(_) | Body::Record(_) => {}
         }
@@ -397,7 +352,7 @@ impl<'a, D: Dir> Reader<'a, D> {
         let segment = self.segment();
         segment.last = line.seq;
         segment.highest = segment.highest.max(body.slot().unwrap_or_default());
-        self.place = None;
+        self.gaps.go_on();
         self.passed_bytes = 0;
         self.at += line.bytes;
         self.next = line.seq.saturating_add(1);
@@ -424,20 +379,7 @@ impl<'a, D: Dir> Reader<'a, D> {
     /// Remembers that the next line should stand here and does not.
     fn stop(&mut self, bytes: &[u8]) {
         let found = line::describe(bytes.get(self.at..).unwrap_or_default());
-        match &mut self.place {
-            Some(Place::Segment { behind, .. }) => {
-                behind.get_or_insert((self.number, found));
-            }
-            Some(Place::Trimmed) => {}
-            Some(Place::Byte { .. }) if self.at > 0 => {}
-            place => {
-                *place = Some(Place::Byte {
-                    number: self.number,
-                    offset: self.at,
-                    found,
-                });
-            }
-        }
+        self.gaps.stop(self.number, self.at, found);
     }
 
     /// Where behind a bad line the next good one stands.
@@ -498,79 +440,8 @@ impl<'a, D: Dir> Reader<'a, D> {
     }
 
     fn hole(&mut self, to: u64, witness: String) {
-        let place = self.place.take().unwrap_or(Place::Byte {
-            number: self.number,
-            offset: self.at,
-            found: "nothing".into(),
-        });
-        self.holes.push(Hole {
-            from: self.next,
-            to,
-            place,
-            witness,
-            behind: self.number,
-        });
-    }
-
-    /// The holes that matter.
-    fn gaps(&self) -> Vec<Gap> {
-        let holes = self.holes.iter();
-        let needed = holes.filter(|hole| hole.to >= self.first.seq);
-        needed.filter_map(|hole| self.gap(hole)).collect()
-    }
-
-    fn gap(&self, hole: &Hole) -> Option<Gap> {
-        let from = hole.from.max(self.first.seq);
-        Some(Gap {
-            from,
-            to: hole.to,
-            known: self.is_known(from, hole.to),
-            damage: self.damage(hole, from)?,
-        })
-    }
-
-    fn damage(&self, hole: &Hole, expected: u64) -> Option<Damage> {
-        let record = |number, offset, found: &str, witness: &str| Damage::Record {
-            file: self.dir.path_of(&segment_name(number)),
-            offset,
-            expected,
-            found: found.into(),
-            witness: witness.into(),
-        };
-        match &hole.place {
-            Place::Trimmed => None,
-            Place::Byte {
-                number,
-                offset,
-                found,
-            } => Some(record(*number, *offset, found, &hole.witness)),
-            Place::Segment { number, behind } => {
-                let wanted = self.first.segment.max(*number);
-                let (present, found) = match behind {
-                    Some((present, found)) => (*present, &**found),
-                    None => (hole.behind, "a later record"),
-                };
-                if present <= wanted {
-                    return Some(record(present, 0, found, NAMED_AFTER_SYNC));
-                }
-                Some(Damage::Segment {
-                    file: self.dir.path_of(&segment_name(wanted)),
-                    witness: segment_name(present),
-                })
-            }
-        }
-    }
-
-    /// Whether `missing` lines list all of these.
-    fn is_known(&self, mut from: u64, to: u64) -> bool {
-        while from <= to {
-            let covers = |(a, b): &&(u64, u64)| (*a..=*b).contains(&from);
-            let Some((_, upto)) = self.known.iter().find(covers) else {
-                return false;
-            };
-            from = upto.saturating_add(1);
-        }
-        true
+        let here = (self.number, self.at);
+        self.gaps.push(self.next, to, here, witness);
     }
 }
 

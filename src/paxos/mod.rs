@@ -45,7 +45,11 @@
 //! | propose | to give a value a slot, under a ballot |
 //! | adopt | to propose what an acceptor told in its promise |
 //! | hole, no-op | a slot without a known value below one with; what fills it |
-//! | fetch | to ask a node for decided values |
+//! | fetch | to ask a node for decided values, or for a snapshot where they are trimmed |
+//! | trim | to forget slots that a durable snapshot holds |
+//! | life | one start of a node, by number and mark |
+//! | sound, lost, blank | a node's memory: whole; not all that it voted; of a node that never voted |
+//! | recall | to be told by a majority of the others what one may have voted |
 //! | probe, mark | "what is your highest accepted slot?", and the answer |
 //!
 //! # Invariants, asserted where they could break

@@ -117,7 +117,7 @@ impl Replica {
     /// The store becomes an image of a later slot, sessions and counters with it.
     fn install(&mut self, image: &Store, out: &mut Outbox) {
         let (before, slot) = (self.applied, Slot(image.applied()));
-        *self.store.lock() = image.clone();
+        out.spent = Some(std::mem::replace(&mut *self.store.lock(), image.clone()));
         self.applied = slot;
         self.hashes.clear();
         self.hashes.push_back((slot, image.hash()));

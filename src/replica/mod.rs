@@ -138,6 +138,8 @@ pub struct Status {
     pub decided: Slot,
     /// Every slot up to this one is applied.
     pub applied: Slot,
+    /// The values of the slots up to this one are not here any more, but in a snapshot.
+    pub trimmed: Slot,
     /// The running hash of all that was applied.
     pub hash: u64,
     /// Whether the acceptor is up: it votes.
@@ -267,6 +269,7 @@ impl Replica {
             ballot: leading.or(self.proposer.ballot()).unwrap_or(promised),
             decided: self.learner.decided(),
             applied: self.applied,
+            trimmed: self.learner.trimmed(),
             hash: store.hash(),
             acceptor_up: self.acceptor.is_some() && self.memory.is_sound(),
             keys: store.len(),

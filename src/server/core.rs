@@ -19,9 +19,9 @@ use crate::paxos::types::NodeId;
 use crate::replica::{Input, Replica, Status, TICK, log_alarms};
 use crate::wire::peer::write_notice;
 
-use super::SharedOutgoing;
 use super::peers::line_of;
 use super::recorder::{Recorder, Told};
+use super::{SharedOutgoing, spawn};
 
 /// How many events are taken before their results are handed out.
 const EVENTS_PER_ROUND: usize = 512;
@@ -299,6 +299,11 @@ impl Core {
                     self.acceptor = AcceptorState::Up;
                     self.step(Input::AcceptorRecovered(acceptor));
                 }
+                Told::Grown => self.step(Input::Snapshot),
+                Told::Kept(image) => {
+                    self.step(Input::Kept(Arc::clone(&image)));
+                    drop_elsewhere(image);
+                }
                 Told::Stopped => {}
             }
         }
@@ -314,6 +319,12 @@ impl Core {
         }
         if !out.records.is_empty() || !out.votes.is_empty() {
             self.recorder.step(out.records, out.votes);
+        }
+        if let Some(image) = out.keep {
+            self.recorder.keep(image);
+        }
+        if let Some(store) = out.spent {
+            drop_elsewhere(store);
         }
         for (ticket, answer) in out.answers {
             self.answer(ticket, answer);
@@ -361,6 +372,13 @@ impl Core {
             }
         }
     }
+}
+
+/// Drops a store or an image of one: to give back a million keys, or as many nodes as changed since an
+/// image was taken, takes longer than any client should wait.
+fn drop_elsewhere<T: Send + 'static>(spent: T) {
+    // Without a thread it is dropped here and now.
+    let _ = spawn("spent", move || drop(spent));
 }
 
 /// Writes a message to the log, when it shows messages; long ones are cut.

@@ -79,6 +79,9 @@ pub struct Options {
     pub listen: String,
     /// The data directory.
     pub data: PathBuf,
+    /// How many bytes the log has at most, beside snapshots: at half of that one is taken, and the
+    /// log is trimmed.
+    pub log_bytes_max: usize,
     /// Keys and values that the first leader of an empty log proposes.
     pub preload: Vec<(Vec<u8>, Vec<u8>)>,
     /// After how long the acceptor fails, and after how long it recovers, each at random.
@@ -155,7 +158,8 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
         members: members.iter().collect(),
     };
     let home = Home::open(&options.data, identity)?;
-    let (mut log, recovery) = Log::open(home.dir().clone(), LogOptions::default())?;
+    let log_options = LogOptions::for_log_of(options.log_bytes_max);
+    let (mut log, recovery) = Log::open(home.dir().clone(), log_options)?;
     if let Some(cut) = &recovery.cut {
         warn!("cut off a torn tail: {cut}");
     }
@@ -173,9 +177,9 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
         deadline_ticks: ticks(options.deadline),
         preload: preload(&options.preload),
     };
-    let (replica, start) = Replica::recover(config, None, &recovery.records);
+    let (replica, start) = Replica::recover(config, recovery.snapshot, &recovery.records);
     let records = recovery.records.len();
-    drop(recovery);
+    drop(recovery.records);
     // The start counter is in every id that this start makes: it must be on disk before the first.
     log.append(&[start])?;
     log.commit()?;
@@ -192,7 +196,14 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
     let acceptor_alive = Arc::new(AtomicBool::new(true));
     let peers = Peers::start(options, &members, peer_listener, &events_tx)?;
     let outgoing = peers.outgoing();
-    let recorder = recorder::start(log, options.id, Arc::clone(&outgoing), &events_tx)?;
+    let recorder = recorder::start(
+        log,
+        home.dir().clone(),
+        options.log_bytes_max,
+        options.id,
+        Arc::clone(&outgoing),
+        &events_tx,
+    )?;
     let clients = Clients::start(
         options,
         client_listener,

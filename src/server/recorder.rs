@@ -4,20 +4,28 @@
 //! votes; so the more waits, the more share a sync. Votes that come without records leave in the
 //! same order, behind all records of earlier steps. Records that bind no vote ride along with the
 //! next sync. It encodes the votes too, which takes that work off the core.
+//!
+//! When the log has grown to half its bound, it asks the core for a snapshot. A thread of its own
+//! writes that, while the log goes on; then the log is trimmed. Should the log reach its bound before,
+//! it waits for the snapshot: a server that writes faster than its disk takes snapshots slows down,
+//! and does not fill the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use log::warn;
+use log::{debug, info, warn};
 
 use crate::disk::dir::Dir;
 use crate::disk::log::Log;
-use crate::outbox::To;
+use crate::disk::snapshot;
+use crate::kv::store::Store;
+use crate::outbox::{To, needs_sync};
 use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::Vote;
 use crate::paxos::record::Record;
-use crate::paxos::types::NodeId;
+use crate::paxos::types::{NodeId, Slot};
 use crate::wire::peer::write_vote;
 
 use super::core::Event;
@@ -44,6 +52,10 @@ enum Job {
     },
     /// Read the log back for an acceptor that recovers.
     Recover,
+    /// Make this snapshot durable.
+    Keep(Arc<Store>),
+    /// A snapshot is durable: trim the log.
+    Written,
     /// Commit what is there and end.
     Stop,
 }
@@ -55,6 +67,10 @@ pub(super) enum Told {
     Vote(Vote),
     /// The acceptor that the log's records make.
     Recovered(Acceptor),
+    /// The log has grown: a snapshot is wanted.
+    Grown,
+    /// This snapshot is durable.
+    Kept(Arc<Store>),
     /// Everything is on disk, and the thread is gone.
     Stopped,
 }
@@ -82,6 +98,11 @@ impl Recorder {
     /// Asks for the acceptor that the log's records make.
     pub(super) fn recover(&self) {
         self.send(Job::Recover);
+    }
+
+    /// Asks for a snapshot to be made durable.
+    pub(super) fn keep(&self, image: Arc<Store>) {
+        self.send(Job::Keep(image));
     }
 
     /// Asks the thread to end.
@@ -114,6 +135,8 @@ impl Recorder {
 /// Starts the log thread.
 pub(super) fn start<D: Dir>(
     log: Log<D>,
+    dir: D,
+    log_bytes_max: usize,
     me: NodeId,
     outgoing: SharedOutgoing,
     events: &Sender<Event>,
@@ -121,10 +144,17 @@ pub(super) fn start<D: Dir>(
     let (jobs_tx, jobs) = lane();
     let (told_tx, told) = lane();
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
+    let (written_tx, written) = lane();
     let thread = Thread {
         log,
+        dir,
+        log_bytes_max,
+        snapshot: Snapshot::None,
+        written,
+        written_tx,
         me,
         jobs,
+        jobs_tx: jobs_tx.clone(),
         told: told_tx,
         events: events.clone(),
         outgoing,
@@ -139,10 +169,28 @@ pub(super) fn start<D: Dir>(
     })
 }
 
+/// Where a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Snapshot {
+    None,
+    /// The core was asked for one.
+    Wanted,
+    /// A thread writes it.
+    Writing,
+}
+
 struct Thread<D: Dir> {
     log: Log<D>,
+    dir: D,
+    /// How many bytes the log should have at most.
+    log_bytes_max: usize,
+    snapshot: Snapshot,
+    /// Snapshots that a thread has written.
+    written: Receiver<Arc<Store>>,
+    written_tx: Sender<Arc<Store>>,
     me: NodeId,
     jobs: Receiver<Job>,
+    jobs_tx: Sender<Job>,
     told: Sender<Told>,
     events: Sender<Event>,
     outgoing: SharedOutgoing,
@@ -154,25 +202,96 @@ struct Thread<D: Dir> {
 impl<D: Dir> Thread<D> {
     fn run(mut self) {
         while let Ok(job) = self.jobs.recv() {
+            self.wait_at_bound();
             let last = self.take_group(job);
             match last {
-                None | Some(Job::Step { .. }) => {}
+                None | Some(Job::Step { .. } | Job::Written) => {}
                 Some(Job::Recover) => self.recover(),
+                Some(Job::Keep(image)) => self.write_snapshot(image),
                 Some(Job::Stop) => {
                     self.commit();
                     self.tell(Told::Stopped);
                     return;
                 }
             }
+            self.take_written();
+            self.want_snapshot();
             self.prepare_spare();
         }
     }
+
+    // --- Snapshots ---
+
+    /// Asks for a snapshot when the log has grown to half its bound.
+    fn want_snapshot(&mut self) {
+        if self.snapshot == Snapshot::None && self.log.wants_trim(self.log_bytes_max) {
+            self.snapshot = Snapshot::Wanted;
+            self.tell(Told::Grown);
+        }
+    }
+
+    /// Writes a snapshot, while the log goes on.
+    fn write_snapshot(&mut self, image: Arc<Store>) {
+        let (dir, written) = (self.dir.clone(), self.written_tx.clone());
+        let jobs = self.jobs_tx.clone();
+        let write = move || {
+            let began = Instant::now();
+            let bytes =
+                snapshot::write(&dir, &image).unwrap_or_else(|error| end_on_disk_failure(&error));
+            info!(
+                "wrote a snapshot of s{}: {} keys, {bytes} bytes in {} ms",
+                image.applied(),
+                image.len(),
+                began.elapsed().as_millis()
+            );
+            let _ = written.send(image);
+            let _ = jobs.send(Job::Written);
+        };
+        match spawn("snapshot", write) {
+            Ok(_) => self.snapshot = Snapshot::Writing,
+            Err(error) => end_on_disk_failure(&error),
+        }
+    }
+
+    /// Trims the log under the snapshots that are durable.
+    fn take_written(&mut self) {
+        while let Ok(image) = self.written.try_recv() {
+            self.trim(image);
+        }
+    }
+
+    fn trim(&mut self, image: Arc<Store>) {
+        let before = self.log.bytes();
+        self.log
+            .trim(Slot(image.applied()))
+            .unwrap_or_else(|error| end_on_disk_failure(&error));
+        debug!("trimmed the log: {before} bytes, now {}", self.log.bytes());
+        self.snapshot = Snapshot::None;
+        self.tell(Told::Kept(image));
+    }
+
+    /// A log at its bound waits for the snapshot under which it can be trimmed.
+    fn wait_at_bound(&mut self) {
+        if self.snapshot != Snapshot::Writing || self.log.bytes() < self.log_bytes_max {
+            return;
+        }
+        let began = Instant::now();
+        if let Ok(image) = self.written.recv() {
+            self.trim(image);
+        }
+        warn!(
+            "the log was full: waited {} ms for a snapshot",
+            began.elapsed().as_millis()
+        );
+    }
+
+    // --- Records and votes ---
 
     /// Makes `job` and all steps that wait behind it durable and sends their votes. Returns a job of
     /// another kind that ended the group.
     fn take_group(&mut self, job: Job) -> Option<Job> {
         let mut votes = Vec::new();
-        let mut binding = false;
+        let mut sync = false;
         let mut group_bytes = 0;
         let mut next = Some(job);
         let mut taken = 0;
@@ -183,7 +302,7 @@ impl<D: Dir> Thread<D> {
                     votes: more,
                     bytes,
                 }) => {
-                    binding |= records.iter().any(Record::binds);
+                    sync |= needs_sync(&records, &more);
                     self.append(&records);
                     votes.extend(more);
                     group_bytes += bytes;
@@ -197,12 +316,7 @@ impl<D: Dir> Thread<D> {
             next = self.jobs.try_recv().ok();
         };
         self.unsynced_bytes += group_bytes;
-        // A promise tells up to where this node knows all to be decided, and whoever is promised so
-        // leaves those slots alone: it must know so after a restart too.
-        let promises = votes
-            .iter()
-            .any(|(_, vote)| matches!(vote, Vote::Promise(_)));
-        if binding || promises {
+        if sync {
             self.commit();
         } else if self.unsynced_bytes > UNSYNCED_BYTES_MAX {
             self.log

@@ -19,6 +19,8 @@ pub(super) enum Due {
     Round { node: usize, life: u64 },
     /// The log thread is done with its group.
     Logged { node: usize, life: u64 },
+    /// A node's snapshot is written.
+    Written { node: usize, life: u64 },
     /// The first message of a link arrives.
     Arrival { from: usize, to: usize },
     /// A closed link is dialled again.

@@ -11,12 +11,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::dice::Dice;
 use crate::disk::dir::{Dir, DirFile};
 use crate::disk::mem::{MemDir, MemFile};
+use crate::disk::print::print_log;
 
 /// No power cut is ahead.
 const NEVER: u32 = u32::MAX;
-
-/// The name of the first segment of a log, where bytes are flipped.
-const FIRST_SEGMENT: &str = "log-00000001";
 
 /// How many changes are left.
 #[derive(Debug, Clone)]
@@ -107,19 +105,89 @@ impl SimDir {
         self.mem.limit(None);
     }
 
-    /// Flips bits of one byte in one of the first `lines` lines of the log. Returns where, if there
-    /// are so many lines.
-    pub(super) fn flip(&self, lines: usize, dice: &mut Dice) -> io::Result<Option<usize>> {
-        let mut bytes = self.mem.read(FIRST_SEGMENT)?;
-        let ends = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
-        let Some((end, _)) = ends.take(lines).last() else {
+    /// Flips bits of one byte of the log, where that can be told from a torn tail. Returns where, if
+    /// there is such a place.
+    pub(super) fn flip_log(&self, dice: &mut Dice) -> io::Result<Option<(String, usize)>> {
+        let mut printed = Vec::new();
+        print_log(self, None, &mut printed).map_err(io::Error::other)?;
+        let text = String::from_utf8_lossy(&printed);
+        let lines: Vec<LogLine> = text.lines().filter_map(LogLine::read).collect();
+        let Some(last) = lines.last() else {
             return Ok(None);
         };
-        let at = dice.index(end + 1);
+        // What is older than the newest group was synced before that was written; what is older than
+        // where the log must begin is of no account.
+        let synced = self.group_of(last)?;
+        let first = lines
+            .iter()
+            .filter_map(|line| line.first)
+            .max()
+            .unwrap_or(1);
+        let places: Vec<&LogLine> = (lines.iter())
+            .filter(|line| (first..synced).contains(&line.seq))
+            .collect();
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let line = places[dice.index(places.len())];
+        let bytes = self.mem.read(&line.file)?;
+        let rest = bytes[line.offset..].iter();
+        let length = rest.take_while(|&&byte| byte != b'\n').count() + 1;
+        let at = line.offset + dice.index(length);
+        self.flip(&line.file, at, dice)?;
+        Ok(Some((line.file.clone(), at)))
+    }
+
+    /// Flips bits of one byte of the newest snapshot. Returns where, if there is a snapshot.
+    pub(super) fn flip_snapshot(&self, dice: &mut Dice) -> io::Result<Option<(String, usize)>> {
+        let names = self.mem.list()?;
+        let Some(name) = names.iter().rfind(|name| name.starts_with("snapshot-")) else {
+            return Ok(None);
+        };
+        let at = dice.index(self.mem.read(name)?.len());
+        self.flip(name, at, dice)?;
+        Ok(Some((name.clone(), at)))
+    }
+
+    fn flip(&self, name: &str, at: usize, dice: &mut Dice) -> io::Result<()> {
+        let mut bytes = self.mem.read(name)?;
         let mask = dice.between(1..=255);
         bytes[at] ^= u8::try_from(mask).expect("one byte");
-        self.mem.put_file(FIRST_SEGMENT, &bytes);
-        Ok(Some(at))
+        self.mem.put_file(name, &bytes);
+        Ok(())
+    }
+
+    /// The first line that was not known to be synced when this one was written: its third word.
+    fn group_of(&self, line: &LogLine) -> io::Result<u64> {
+        let bytes = self.mem.read(&line.file)?;
+        let text = String::from_utf8_lossy(&bytes[line.offset..]).into_owned();
+        let group = text.split(' ').nth(2).and_then(|word| word.parse().ok());
+        group.ok_or_else(|| io::Error::other("a line of the log has a group"))
+    }
+}
+
+/// A line of a printed log.
+struct LogLine {
+    file: String,
+    offset: usize,
+    seq: u64,
+    /// From where on the log must be whole, if this line says so.
+    first: Option<u64>,
+}
+
+impl LogLine {
+    fn read(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let file = words.next()?.to_string();
+        let (offset, seq) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let says = words.next() == Some("first");
+        let first = words.nth(1).and_then(|word| word.parse().ok());
+        Some(Self {
+            file,
+            offset,
+            seq,
+            first: first.filter(|_| says),
+        })
     }
 }
 

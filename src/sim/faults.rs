@@ -2,10 +2,11 @@
 
 use super::clock::Due;
 use super::counts::Seen;
+use super::disk::SimDir;
 use super::network::Weather;
-use super::node::{Arrival, Crash};
+use super::node::{Arrival, Crash, Harm, Node, Weak};
 use super::plan::{Fault, Shape, Target};
-use super::watch::{Checked, ensure};
+use super::watch::Checked;
 use super::world::{World, tell};
 
 /// A fault that has begun, and how to end it.
@@ -121,7 +122,11 @@ impl World {
                 self.nodes[node].dir.fail_step(step);
                 Some(Active::Down(vec![node]))
             }
-            Fault::Flip { whom } => self.begin_flip(self.target(whom))?,
+            Fault::Flip { whom } => self.begin_harm(self.target(whom), Harm::Log)?,
+            Fault::FlipSnapshot { whom } => self.begin_harm(self.target(whom), Harm::Snapshot)?,
+            Fault::Wipe { whom, blank } => {
+                self.begin_harm(self.target(whom), Harm::Wiped { blank })?
+            }
         };
         Ok(active)
     }
@@ -182,22 +187,42 @@ impl World {
         Active::Cut(pairs, hold)
     }
 
-    fn begin_flip(&mut self, node: usize) -> Checked<Option<Active>> {
-        let lost = self.nodes.iter().filter(|node| node.flipped).count();
+    /// Breaks the disk of a node, unless too many nodes have lost something already.
+    fn begin_harm(&mut self, node: usize, harm: Harm) -> Checked<Option<Active>> {
+        let weak = self.nodes.iter().filter(|node| node.weak.is_some()).count();
         let minority = self.nodes.len() - self.members.majority();
-        if lost >= minority || self.nodes[node].flipped || self.nodes[node].life == 0 {
+        let wipes = matches!(harm, Harm::Wiped { .. });
+        let begun = |node: &Node| node.joined;
+        if weak >= minority || self.nodes[node].weak.is_some() || !self.nodes.iter().all(begun) {
             return Ok(None);
         }
-        let (power, noticed) = (true, true);
+        let power = !wipes;
+        let noticed = true;
         self.crash(node, Crash { power, noticed })?;
         let at = &mut self.nodes[node];
-        // The head of the segment comes before the records.
-        let flipped = at.dir.flip(at.proven + 1, &mut self.disk_dice);
-        let flipped = flipped.map_err(|error| error.to_string())?;
-        ensure!(flipped.is_some(), "{} has a log", at.id);
-        at.flipped = true;
-        self.counts.one(Seen::Flipped);
-        tell!(self, "n{} has a flipped byte at {flipped:?}", node + 1);
+        let harmed = match harm {
+            Harm::Log => at.dir.flip_log(&mut self.disk_dice),
+            Harm::Snapshot => at.dir.flip_snapshot(&mut self.disk_dice),
+            Harm::Wiped { .. } => {
+                at.dir = SimDir::new(self.plan.sector_bytes);
+                Ok(Some((String::new(), 0)))
+            }
+        };
+        let harmed = harmed.map_err(|error| error.to_string())?;
+        let Some(place) = harmed else {
+            self.clock.after(0, Due::Start { node });
+            return Ok(None);
+        };
+        at.harm = Some(harm);
+        // Whatever may have been decided by now it must know again.
+        let until = self.watch.decided();
+        at.weak = Some(Weak { until });
+        self.counts.one(match harm {
+            Harm::Log => Seen::Flipped,
+            Harm::Snapshot => Seen::SnapshotFlipped,
+            Harm::Wiped { .. } => Seen::Wiped,
+        });
+        tell!(self, "n{} is harmed: {harm:?} at {place:?}", node + 1);
         Ok(Some(Active::Down(vec![node])))
     }
 
@@ -255,11 +280,11 @@ impl World {
             self.on_fault_end(number)?;
         }
         self.network.weather = Weather::default();
-        let mut down = self.nodes.iter().filter(|node| node.flipped).count();
+        let mut down = self.nodes.iter().filter(|node| node.weak.is_some()).count();
         let first = self.node_dice.index(self.nodes.len());
         for step in 0..self.nodes.len() {
             let node = (first + step) % self.nodes.len();
-            if down < self.plan.stay_down && !self.nodes[node].flipped {
+            if down < self.plan.stay_down && self.nodes[node].weak.is_none() {
                 down += 1;
                 self.nodes[node].stays_down = true;
                 let (power, noticed) = (true, true);

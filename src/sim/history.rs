@@ -47,7 +47,7 @@ pub enum Reply {
 pub struct Operation {
     /// Which client.
     pub client: usize,
-    /// The node that was asked, from 1, and which start of it.
+    /// The node that was asked, from 1, and which run of its process, from 1.
     pub asked: (u8, u64),
     /// What.
     pub call: Call,
@@ -70,9 +70,12 @@ pub(super) struct History {
     applied: Vec<Option<(CommandId, Outcome)>>,
     /// Which delete names a key that no other does.
     deletes: BTreeMap<Bytes, usize>,
-    /// How many deletes of a shared key by a start of a node applied.
-    shared_deletes: BTreeMap<(u8, u64, Bytes), u64>,
-    /// The last ticket that applied, of each start of a node.
+    /// Which runs of a node's process had a start of this number. A run that was told that its memory
+    /// is lost begins another start, and a number that nobody has heard of may come again.
+    runs: BTreeMap<(u8, u64), Vec<u64>>,
+    /// How many deletes of a shared key by a node applied.
+    shared_deletes: BTreeMap<(u8, Bytes), u64>,
+    /// The last ticket that applied, of each run of a node.
     last: BTreeMap<(u8, u64), usize>,
     sessions_told: BTreeMap<SessionId, usize>,
 }
@@ -121,6 +124,11 @@ impl History {
         ticket
     }
 
+    /// A node begins a start.
+    pub(super) fn on_start(&mut self, node: u8, start: u64, run: u64) {
+        self.runs.entry((node, start)).or_default().push(run);
+    }
+
     /// A command of the log applied, for the first time anywhere.
     pub(super) fn on_applied(&mut self, applied: Applied) -> Checked {
         let Applied {
@@ -136,8 +144,10 @@ impl History {
             operation.call == Call::Command(command),
             "I7: {id} is not what request {owner} asked for"
         );
+        let (node, run) = operation.asked;
+        let runs = self.runs.get(&(id.origin, id.start));
         ensure!(
-            operation.asked == (id.origin, id.start),
+            node == id.origin && runs.is_some_and(|runs| runs.contains(&run)),
             "I7: {id} is request {owner}, which was made to {:?}",
             operation.asked
         );
@@ -151,7 +161,7 @@ impl History {
             "P46: request {owner} was NOT_DONE and applied as {id}"
         );
         // Each server's commands keep their order.
-        let last = self.last.insert((id.origin, id.start), owner);
+        let last = self.last.insert((node, run), owner);
         ensure!(
             last < Some(owner),
             "I7: {id} is request {owner} and applied after request {last:?}"
@@ -171,7 +181,7 @@ impl History {
             Write::Incr { by, .. } => usize::try_from(*by).ok(),
             Write::Delete { key } if key[0] == UNIQUE => self.deletes.get(key).copied(),
             Write::Delete { key } => {
-                let of = (id.origin, id.start, key.clone());
+                let of = (id.origin, key.clone());
                 *self.shared_deletes.entry(of).or_default() += 1;
                 return Ok(None);
             }
@@ -248,12 +258,12 @@ impl History {
 
     /// When all is over: the deletes that cannot be told from each other.
     pub(super) fn check_end(&self) -> Checked {
-        let mut deletes: BTreeMap<(u8, u64, Bytes), (u64, u64)> = BTreeMap::new();
+        let mut deletes: BTreeMap<(u8, Bytes), (u64, u64)> = BTreeMap::new();
         for operation in &self.operations {
             if let Call::Command(Command::Write(Write::Delete { key })) = &operation.call
                 && key[0] != UNIQUE
             {
-                let of = (operation.asked.0, operation.asked.1, key.clone());
+                let of = (operation.asked.0, key.clone());
                 let (least, most) = deletes.entry(of).or_default();
                 match &operation.reply {
                     Some(Reply::Answer(Answer::Done(_))) => {

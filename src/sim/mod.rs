@@ -15,8 +15,7 @@
 //! asks [`crate::check`] whether what clients were told is linearizable, whatever the log says.
 //! [`minimise`] finds the faults that a failing life cannot do without.
 //!
-//! Left out: a wiped data directory and a flipped byte in the last group of a log (see `plan`);
-//! snapshots, until there are some.
+//! Left out: a flipped byte in the last group of a log (see `plan`).
 
 mod clients;
 mod clock;
@@ -26,11 +25,13 @@ mod disk;
 mod faults;
 mod history;
 mod judge;
+mod memory;
 mod model;
 mod network;
 mod node;
 mod plan;
 mod service;
+mod starts;
 mod steps;
 mod watch;
 mod world;

@@ -1,15 +1,17 @@
 //! A node: a replica with its log and its disk, as one process that runs or does not.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::disk::SimDir;
 use super::network::Line;
 use crate::disk::log::Log;
+use crate::kv::store::Store;
 use crate::outbox::To;
 use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::Vote;
 use crate::paxos::record::Record;
-use crate::paxos::types::{Ballot, NodeId};
+use crate::paxos::types::{Ballot, NodeId, Slot};
 use crate::replica::Replica;
 
 /// What waits for a node's next round.
@@ -23,6 +25,10 @@ pub(super) enum Arrival {
     LinkUp(usize),
     /// The link from a peer closed.
     LinkDown(usize),
+    /// The log has grown.
+    Grown,
+    /// A snapshot is durable.
+    Kept(Arc<Store>),
     /// A vote of this node for itself, now that it is durable.
     Own(Vote),
     /// The acceptor that the log's records make.
@@ -49,6 +55,35 @@ pub(super) struct Group {
     pub(super) sync: bool,
     /// Whether the log is read back afterwards.
     pub(super) recover: bool,
+}
+
+/// Where a node's snapshot is.
+#[derive(Debug)]
+pub(super) enum Snapshot {
+    None,
+    /// The replica was asked for one.
+    Wanted,
+    /// It is being written.
+    Writing(Arc<Store>),
+}
+
+/// Why a node counts as down, though it may run: it has lost what others may need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Weak {
+    /// It is whole again when it votes and has applied so much.
+    pub(super) until: Slot,
+}
+
+/// What the plan did to the disk of a node that does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Harm {
+    Log,
+    Snapshot,
+    /// All of it; with the log's name, or only its bytes.
+    Wiped {
+        /// The directory looks new; else the log alone is gone.
+        blank: bool,
+    },
 }
 
 /// What the replica's acceptor is doing.
@@ -96,6 +131,7 @@ pub(super) struct Running {
     pub(super) log: Log<SimDir>,
     pub(super) jobs: VecDeque<Job>,
     pub(super) group: Option<Group>,
+    pub(super) snapshot: Snapshot,
     /// Appended, and not known to be durable.
     pub(super) pending: Vec<Record>,
     /// About how many bytes that is.
@@ -108,21 +144,28 @@ pub(super) struct Node {
     pub(super) id: NodeId,
     pub(super) dir: SimDir,
     pub(super) running: Option<Running>,
-    /// Counts the starts.
+    /// Counts the starts of the process.
     pub(super) life: u64,
+    /// The newest start that its log knows.
+    pub(super) start: u64,
     /// All records that must never be missing again.
     pub(super) durable: Vec<Record>,
-    /// How many of these were durable when the newest were written: damage to them can be seen.
-    pub(super) proven: usize,
+    /// What may be durable besides, in this order: it was appended when the last process ended.
+    pub(super) maybe: Vec<Record>,
+    /// The highest slot under which the log may be trimmed.
+    pub(super) trim_max: Slot,
     pub(super) tick: u64,
     /// How many faults say that the acceptor is failed.
     pub(super) acceptor_failed: u32,
     /// How long a sync may take on top.
     pub(super) slow_sync: u64,
-    /// A byte of its log was flipped.
-    pub(super) flipped: bool,
-    /// It refused to start, and stays down.
-    pub(super) lost: bool,
+    /// What was done to its disk and not found yet.
+    pub(super) harm: Option<Harm>,
+    pub(super) weak: Option<Weak>,
+    /// A byte of a snapshot that is there was flipped.
+    pub(super) snapshot_flipped: bool,
+    /// It has voted, so that it must not be taken for a new one.
+    pub(super) joined: bool,
     /// It stays down until the end.
     pub(super) stays_down: bool,
 }
@@ -134,13 +177,17 @@ impl Node {
             dir,
             running: None,
             life: 0,
+            start: 0,
             durable: Vec::new(),
-            proven: 0,
+            maybe: Vec::new(),
+            trim_max: Slot::ZERO,
             tick,
             acceptor_failed: 0,
             slow_sync: 0,
-            flipped: false,
-            lost: false,
+            harm: None,
+            weak: None,
+            snapshot_flipped: false,
+            joined: false,
             stays_down: false,
         }
     }
@@ -167,6 +214,7 @@ impl Running {
             log,
             jobs: VecDeque::new(),
             group: None,
+            snapshot: Snapshot::None,
             pending: Vec::new(),
             pending_bytes: 0,
         }

@@ -6,11 +6,12 @@
 //! | `lossy` | messages lost, doubled, overtaken; slow links; links that close and open again |
 //! | `crashy` | power losses, kills, crashes in the middle of a round, orderly stops, frozen processes, failing acceptors, skewed clocks |
 //! | `partitions` | one way, both ways, isolated nodes, splits, partial ones; lost or held and delivered late (P32) |
-//! | `disks` | slow, full, failing disks; power losses with torn writes; flipped bytes |
+//! | `disks` | slow, full, failing disks; power losses with torn writes; flipped bytes in logs and snapshots; emptied directories |
 //! | `all` | all of these, in mixtures that differ from life to life |
 //!
-//! Left out: a wiped data directory, which nothing survives until servers repair each other (P41);
-//! and a flipped byte in the last group of a log, which no log can tell from a torn one.
+//! Of all nodes a minority at most is down for good or has lost what others may need. Left out: a
+//! flipped byte in the last group of a log, which no log can tell from a torn one; a directory that is
+//! emptied before every node has begun, for then a node that begins cannot know who was there before.
 
 use std::fmt;
 use std::str::FromStr;
@@ -90,8 +91,21 @@ impl Profile {
                 TimedOut,
             ],
             Self::Disks => &[
-                SlowDisk, FullDisk, FailedSync, DiskEnded, PowerLost, WritesLost, TornTails,
-                Flipped, Refused,
+                SlowDisk,
+                FullDisk,
+                FailedSync,
+                DiskEnded,
+                PowerLost,
+                WritesLost,
+                TornTails,
+                Flipped,
+                Damaged,
+                SnapshotFlipped,
+                SnapshotDamaged,
+                Wiped,
+                Recalled,
+                Snapshots,
+                ImagesSent,
             ],
             Self::All => &[
                 Lost,
@@ -120,7 +134,11 @@ impl Profile {
                 FailedSync,
                 WritesLost,
                 Flipped,
-                Refused,
+                Damaged,
+                Wiped,
+                Recalled,
+                Snapshots,
+                ImagesSent,
                 OnceAgain,
                 TimedOut,
                 Unanswered,
@@ -159,11 +177,13 @@ impl Profile {
             ],
             Self::Partitions => &[(90, Cut), (10, Close)],
             Self::Disks => &[
-                (34, Power),
-                (18, SlowDisk),
-                (16, FullDisk),
-                (22, FailDisk),
-                (10, Flip),
+                (30, Power),
+                (14, SlowDisk),
+                (14, FullDisk),
+                (18, FailDisk),
+                (8, Flip),
+                (8, FlipSnapshot),
+                (8, Wipe),
             ],
             Self::All => &[
                 (14, Weather),
@@ -179,7 +199,9 @@ impl Profile {
                 (4, SlowDisk),
                 (3, FullDisk),
                 (3, FailDisk),
-                (2, Flip),
+                (3, Flip),
+                (2, FlipSnapshot),
+                (3, Wipe),
             ],
         }
     }
@@ -218,6 +240,8 @@ enum Kind {
     FullDisk,
     FailDisk,
     Flip,
+    FlipSnapshot,
+    Wipe,
 }
 
 /// Whom a fault meets: settled when it comes, because nobody knows before who leads then.
@@ -296,6 +320,11 @@ pub(super) enum Fault {
     FailDisk { whom: Target, step: u64 },
     /// The node crashes and a byte of its log flips.
     Flip { whom: Target },
+    /// The node crashes and a byte of its snapshot flips.
+    FlipSnapshot { whom: Target },
+    /// The node crashes and its directory is emptied; `blank`: it looks new, else as one whose log is
+    /// gone.
+    Wipe { whom: Target, blank: bool },
 }
 
 /// A fault and its time.
@@ -329,6 +358,8 @@ pub(super) struct Plan {
     pub(super) sector_bytes: usize,
     pub(super) first_segment_bytes: usize,
     pub(super) segment_bytes_max: usize,
+    /// A snapshot is taken when a log has grown to half of this.
+    pub(super) log_bytes_max: usize,
     pub(super) preload: bool,
     /// The delay of a link that has nothing, at least and at most.
     pub(super) delay: (u64, u64),
@@ -367,7 +398,8 @@ impl Plan {
             stay_down,
             sector_bytes: dice.pick(&[64, 128, 512]),
             first_segment_bytes: dice.pick(&[1_024, 4_096, 16_384]),
-            segment_bytes_max: 16_384,
+            segment_bytes_max: dice.pick(&[4_096, 16_384]),
+            log_bytes_max: dice.pick(&[16_000, 32_000, 64_000, 1 << 20]),
             preload: dice.chance(250),
             delay,
             sync: dice.pick(&[(30, 100), (80, 400), (500, 4_000)]),
@@ -472,6 +504,11 @@ fn draw(kind: Kind, nodes: usize, lasts: u64, dice: &mut Dice) -> Planned {
             (short, Fault::FailDisk { whom, step })
         }
         Kind::Flip => (short, Fault::Flip { whom }),
+        Kind::FlipSnapshot => (short, Fault::FlipSnapshot { whom }),
+        Kind::Wipe => {
+            let blank = dice.chance(700);
+            (short, Fault::Wipe { whom, blank })
+        }
     };
     Planned { at, lasts, fault }
 }

@@ -1,4 +1,4 @@
-//! What a node does: rounds, the log thread, starting and crashing. The second shell's own code.
+//! What a node does: rounds and the log thread. The second shell's own code.
 //!
 //! It follows `server`: a round takes everything that has arrived, then a tick if one is due, and
 //! hands out in the order of `server::core`; the log thread groups what waits and follows
@@ -6,18 +6,20 @@
 
 use super::clock::{Due, MS};
 use super::counts::Seen;
-use super::node::{AcceptorState, Arrival, Crash, Group, Job, Running};
+use super::disk::SimDir;
+use super::memory::{self, with_mistake};
+use super::node::{AcceptorState, Arrival, Crash, Group, Job, Running, Snapshot, Weak};
 use super::watch::{Checked, ensure};
 use super::world::{World, line, tell, text};
 use super::{Mistake, service};
-use crate::disk::LogError;
-use crate::disk::log::Log;
-use crate::disk::record;
+use crate::disk::{LogError, record, snapshot};
+use crate::kv::store::Store;
 use crate::outbox::{Outbox, To, needs_sync};
 use crate::paxos::acceptor::Acceptor;
-use crate::paxos::message::{Message, Vote};
+use crate::paxos::message::{Message, Notice, Vote};
 use crate::paxos::record::Record;
-use crate::replica::{Config, Input, Replica, Status};
+use crate::paxos::types::Slot;
+use crate::replica::{Input, Status};
 use crate::wire::peer::{parse_message, write_notice, write_vote};
 
 /// How many rounds share a sync at most.
@@ -30,11 +32,14 @@ const PENDING_BYTES_MAX: usize = 400;
 /// The part of a crash in a round that comes while the log thread is at work.
 const LOGGING: u8 = 3;
 
+/// A snapshot is written within this time.
+const SNAPSHOT_MAX: u64 = 60 * MS;
+
 /// How long the log thread takes for what needs no sync.
 const UNSYNCED_US: u64 = 5;
 
 /// After a start that the disk did not allow, it is tried again.
-const START_AGAIN: u64 = 100 * MS;
+pub(super) const START_AGAIN: u64 = 100 * MS;
 
 impl World {
     // --- Rounds ---
@@ -100,6 +105,9 @@ impl World {
         self.look(node, &mut run, &status, &mut out)?;
         for (to, notice) in out.now.drain(..) {
             self.watch.on_notice(self.nodes[node].id, &notice)?;
+            if matches!(&notice, Notice::Image { place, .. } if place.as_bytes() == b"start") {
+                self.counts.one(Seen::ImagesSent);
+            }
             let text = line(|bytes| write_notice(bytes, &notice));
             self.send_to(node, to, &text);
         }
@@ -109,6 +117,12 @@ impl World {
         }
         if !out.records.is_empty() || !out.votes.is_empty() {
             run.jobs.push_back(Job::Step(out.records, out.votes));
+        }
+        if let Some(image) = out.keep {
+            let wait = self.disk_dice.between(MS..=SNAPSHOT_MAX);
+            let life = self.nodes[node].life;
+            self.clock.after(wait, Due::Written { node, life });
+            run.snapshot = Snapshot::Writing(image);
         }
         let crash = run.crash_in_round;
         self.nodes[node].running = Some(run);
@@ -169,6 +183,8 @@ impl World {
                     tell!(self, "{id} recover");
                     Input::AcceptorRecovered(acceptor)
                 }
+                Arrival::Grown => Input::Snapshot,
+                Arrival::Kept(image) => Input::Kept(image),
                 Arrival::Stop => {
                     run.stopping = true;
                     tell!(self, "{id} stop");
@@ -210,6 +226,10 @@ impl World {
         for applied in self.watch.look(id, &mut run.replica, status)? {
             self.history.on_applied(applied)?;
         }
+        let at = &mut self.nodes[node];
+        at.joined |= status.acceptor_up;
+        let whole = |weak: &mut Weak| status.acceptor_up && status.applied >= weak.until;
+        at.weak.take_if(whole);
         let leads = (status.role == "leader").then_some(status.ballot);
         if leads != run.leads {
             run.leads = leads;
@@ -310,6 +330,7 @@ impl World {
         if group.sync {
             self.on_synced(node)?;
         }
+        self.want_snapshot(node);
         let spare = self.disk_dice.chance(500);
         if let Some(run) = &self.nodes[node].running
             && let Some(job) = run.log.spare_job().filter(|_| spare)
@@ -324,19 +345,60 @@ impl World {
         self.next_group(node)
     }
 
+    // --- Snapshots ---
+
+    /// Asks for a snapshot when the log has grown, as `server::recorder` does.
+    fn want_snapshot(&mut self, node: usize) {
+        let Some(run) = &mut self.nodes[node].running else {
+            return;
+        };
+        let grown = run.log.wants_trim(self.plan.log_bytes_max);
+        if grown && matches!(run.snapshot, Snapshot::None) {
+            run.snapshot = Snapshot::Wanted;
+            self.arrive(node, Arrival::Grown);
+        }
+    }
+
+    /// A snapshot has been written: the log is trimmed.
+    pub(super) fn on_written(&mut self, node: usize, life: u64) -> Checked {
+        let at = &mut self.nodes[node];
+        if at.life != life {
+            return Ok(());
+        }
+        let Some(run) = &mut at.running else {
+            return Ok(());
+        };
+        if run.frozen > 0 {
+            self.clock.after(MS, Due::Written { node, life });
+            return Ok(());
+        }
+        let Snapshot::Writing(image) = std::mem::replace(&mut run.snapshot, Snapshot::None) else {
+            return Ok(());
+        };
+        let slot = Slot(image.applied());
+        at.trim_max = at.trim_max.max(slot);
+        if let Err(error) = keep_image(run, &at.dir, &image) {
+            return self.disk_failed(node, &error);
+        }
+        at.snapshot_flipped = false;
+        self.counts.one(Seen::Snapshots);
+        // A trim commits all that was appended before.
+        self.on_synced(node)?;
+        self.on_durable(node, vec![Record::Trim(slot)])?;
+        self.arrive(node, Arrival::Kept(image));
+        Ok(())
+    }
+
     /// Everything that was handed to the log is durable.
     fn on_synced(&mut self, node: usize) -> Checked {
         let at = &mut self.nodes[node];
         let run = at.running.as_mut().expect("it runs");
         let pending = std::mem::take(&mut run.pending);
         run.pending_bytes = 0;
-        if !pending.is_empty() {
-            at.proven = at.durable.len();
-        }
         self.on_durable(node, pending)
     }
 
-    fn on_durable(&mut self, node: usize, records: Vec<Record>) -> Checked {
+    pub(super) fn on_durable(&mut self, node: usize, records: Vec<Record>) -> Checked {
         let id = self.nodes[node].id;
         for record in &records {
             if self.trace.is_some() {
@@ -345,6 +407,18 @@ impl World {
                 tell!(self, "{id} record {}", text(&body));
             }
             self.watch.on_durable(id, record)?;
+            match record {
+                Record::Start(start) => {
+                    self.nodes[node].start = *start;
+                    // One that a start reads back was of a run before.
+                    if self.nodes[node].running.is_some() {
+                        let run = self.nodes[node].life;
+                        self.history.on_start(id.number(), *start, run);
+                    }
+                }
+                Record::Sound if self.nodes[node].weak.is_some() => self.counts.one(Seen::Recalled),
+                _ => {}
+            }
         }
         self.nodes[node].durable.extend(records);
         Ok(())
@@ -370,13 +444,8 @@ impl World {
         let run = at.running.as_mut().expect("it runs");
         match run.log.read_all() {
             Ok(records) => {
-                ensure!(
-                    records == at.durable,
-                    "{}: the log reads back {} records, {} are durable",
-                    at.id,
-                    records.len(),
-                    at.durable.len()
-                );
+                let more = memory::news(at.id, &at.durable, &[], at.trim_max, &records)?;
+                ensure!(more.is_empty(), "{}: nothing more is durable", at.id);
                 let records = with_mistake(self.mistake, records);
                 let acceptor = Acceptor::recover(&records);
                 self.arrive(node, Arrival::Recovered(acceptor));
@@ -395,172 +464,6 @@ impl World {
         let noticed = true;
         self.crash(node, Crash { power, noticed })?;
         self.clock.after(wait, Due::Start { node });
-        Ok(())
-    }
-
-    // --- Crashes and starts ---
-
-    /// The process is gone, and with the power what was not synced. What the log thread was about
-    /// to do may have been done, up to any of its steps.
-    pub(super) fn crash(&mut self, node: usize, crash: Crash) -> Checked {
-        let Some(mut run) = self.nodes[node].running.take() else {
-            return Ok(());
-        };
-        let Crash { power, noticed } = crash;
-        self.counts
-            .one(if power { Seen::PowerLost } else { Seen::Killed });
-        let id = self.nodes[node].id;
-        tell!(
-            self,
-            "{id} crash{}",
-            if power { ", power lost" } else { "" }
-        );
-        if let Some(group) = run.group.take() {
-            // A commit is a write and a sync, or eight changes when a segment begins.
-            let changes = self.disk_dice.pick(&[0, 1, 1, 1, 2, 3, 4, 5, 6, 7]);
-            self.nodes[node].dir.cut_power_after(changes);
-            if keep(&mut run, &group).is_ok() && group.sync {
-                self.on_durable(node, run.pending)?;
-            }
-        }
-        let dir = &self.nodes[node].dir;
-        if power && dir.unsynced_writes() > 0 {
-            self.counts.one(Seen::WritesLost);
-        }
-        self.nodes[node].dir = if power {
-            dir.after_power_loss(&mut self.disk_dice)
-        } else {
-            dir.after_kill()
-        };
-        self.watch.on_crash(id);
-        for peer in 0..self.nodes.len() {
-            if peer != node {
-                self.close(node, peer, noticed);
-                self.close(peer, node, false);
-            }
-        }
-        self.lose_batches(node, noticed);
-        Ok(())
-    }
-
-    pub(super) fn on_start(&mut self, node: usize) -> Checked {
-        let at = &self.nodes[node];
-        if at.running.is_some() || at.lost || at.stays_down {
-            return Ok(());
-        }
-        if at.life == 0 {
-            Log::create(&at.dir, &self.log_options).map_err(|error| error.to_string())?;
-        }
-        match Log::open(at.dir.clone(), self.log_options) {
-            Ok((_, recovery)) if !recovery.damage.is_empty() => {
-                let damage = &recovery.damage[0];
-                ensure!(at.flipped, "{}: a sound log is damaged: {damage}", at.id);
-                self.counts.one(Seen::Refused);
-                tell!(self, "n{} has lost its memory: {damage}", node + 1);
-                self.nodes[node].lost = true;
-                Ok(())
-            }
-            Ok((log, recovery)) => {
-                ensure!(
-                    !at.flipped,
-                    "P40: {} starts from a damaged log, cut {:?}",
-                    at.id,
-                    recovery.cut
-                );
-                if recovery.cut.is_some() {
-                    self.counts.one(Seen::TornTails);
-                }
-                self.start_from(node, log, recovery.records)
-            }
-            Err(LogError::Io { .. }) => {
-                self.clock.after(START_AGAIN, Due::Start { node });
-                Ok(())
-            }
-            Err(error) => Err(format!("{}: the log is refused: {error}", at.id)),
-        }
-    }
-
-    fn start_from(
-        &mut self,
-        node: usize,
-        mut log: Log<super::disk::SimDir>,
-        mut records: Vec<Record>,
-    ) -> Checked {
-        let at = &mut self.nodes[node];
-        let id = at.id;
-        ensure!(
-            records.starts_with(&at.durable),
-            "{id}: of {} durable records the log has not all: it has {}",
-            at.durable.len(),
-            records.len()
-        );
-        let news = records.split_off(at.durable.len());
-        self.on_durable(node, news)?;
-        let at = &mut self.nodes[node];
-        at.proven = at.durable.len();
-        let remembered = with_mistake(self.mistake, at.durable.clone());
-        let config = Config {
-            me: id,
-            members: self.members.clone(),
-            seed: self.seed ^ u64::from(id.number()),
-            mark: self.node_dice.mark(),
-            deadline_ticks: self.plan.deadline_ticks,
-            preload: self.preload.clone(),
-        };
-        let (mut replica, start) = Replica::recover(config, None, &remembered);
-        if let Err(LogError::Io { .. }) = log
-            .append(std::slice::from_ref(&start))
-            .and_then(|()| log.commit())
-        {
-            // What a failed commit left may be read back later.
-            at.dir = at.dir.after_kill();
-            self.clock.after(START_AGAIN, Due::Start { node });
-            return Ok(());
-        }
-        if at.life > 0 {
-            self.counts.one(Seen::Restarts);
-        }
-        let Record::Start(life) = start else {
-            return Err(format!("{id} starts with {start:?}"));
-        };
-        ensure!(
-            life > at.life,
-            "P52: start {life} of {id} comes after start {}",
-            at.life
-        );
-        at.life = life;
-        tell!(self, "{id} restart");
-        self.on_durable(node, vec![start])?;
-        let status = replica.status();
-        self.watch.on_start(id, &status)?;
-        for applied in self.watch.look(id, &mut replica, &status)? {
-            self.history.on_applied(applied)?;
-        }
-        let at = &mut self.nodes[node];
-        at.running = Some(Running::new(replica, log));
-        let life = at.life;
-        let wait = self.node_dice.below(at.tick);
-        self.clock.after(wait, Due::Tick { node, life });
-        for peer in 0..self.nodes.len() {
-            if peer != node {
-                let soon = self.node_dice.below(3 * MS);
-                self.clock.after(
-                    soon,
-                    Due::Dial {
-                        from: node,
-                        to: peer,
-                    },
-                );
-                let later = self.node_dice.below(30 * MS);
-                self.clock.after(
-                    later,
-                    Due::Dial {
-                        from: peer,
-                        to: node,
-                    },
-                );
-            }
-        }
         Ok(())
     }
 
@@ -591,8 +494,14 @@ impl World {
     }
 }
 
+/// What the snapshot's thread does, and the log thread after it.
+pub(super) fn keep_image(run: &mut Running, dir: &SimDir, image: &Store) -> Result<(), LogError> {
+    snapshot::write(dir, image)?;
+    run.log.trim(Slot(image.applied()))
+}
+
 /// What the log thread does with a group, but for the votes.
-fn keep(run: &mut Running, group: &Group) -> Result<(), LogError> {
+pub(super) fn keep(run: &mut Running, group: &Group) -> Result<(), LogError> {
     run.log.append(&group.records)?;
     run.pending.extend_from_slice(&group.records);
     run.pending_bytes += group.records.iter().map(bytes_of).sum::<usize>();
@@ -611,18 +520,4 @@ fn bytes_of(record: &Record) -> usize {
         Record::Accept(_, _, value) | Record::Learn(_, value) => value.as_bytes().len(),
         _ => 0,
     }
-}
-
-/// What a node remembers, with the mistake that is to be found.
-fn with_mistake(mistake: Option<Mistake>, mut records: Vec<Record>) -> Vec<Record> {
-    match mistake {
-        Some(Mistake::PromisesForgotten) => {
-            records.retain(|record| !matches!(record, Record::Promise(_)));
-        }
-        Some(Mistake::BallotsForgotten) => {
-            records.retain(|record| !matches!(record, Record::Ballot(_) | Record::Promise(_)));
-        }
-        _ => {}
-    }
-    records
 }

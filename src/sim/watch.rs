@@ -45,7 +45,10 @@ pub(super) use ensure;
 struct Accepted {
     ballot: Ballot,
     value: Value,
+    /// Where it was durable once.
     at: Votes,
+    /// Of these, who remembers it.
+    held: Votes,
 }
 
 /// What is known of a node.
@@ -63,6 +66,8 @@ struct Watched {
     told: Slot,
     /// Up to where its learner was looked at.
     looked: Slot,
+    /// It has lost some of its memory, and has not recalled it.
+    lost: bool,
 }
 
 /// See the module's text.
@@ -128,11 +133,12 @@ impl Watch {
                 node.promised = Some(*ballot);
             }
             Record::Accept(ballot, slot, value) => {
+                // Who recalls accepts again what was accepted once.
                 ensure!(
-                    *ballot >= promised,
+                    *ballot >= promised || node.lost,
                     "I3: {id} accepted {slot} under {ballot}, below its promise {promised}"
                 );
-                node.promised = Some(*ballot);
+                node.promised = Some((*ballot).max(promised));
                 node.accepted = node.accepted.max(*slot);
                 let all = self.accepted.entry(*slot).or_default();
                 let known = all.iter_mut().find(|accepted| accepted.ballot == *ballot);
@@ -140,7 +146,13 @@ impl Watch {
                     let (ballot, value) = (*ballot, value.clone());
                     let mut at = Votes::default();
                     at.insert(id);
-                    all.push(Accepted { ballot, value, at });
+                    let held = at;
+                    all.push(Accepted {
+                        ballot,
+                        value,
+                        at,
+                        held,
+                    });
                     return Ok(());
                 };
                 ensure!(
@@ -148,7 +160,11 @@ impl Watch {
                     "I1: two values under {ballot} at {slot}"
                 );
                 accepted.at.insert(id);
+                accepted.held.insert(id);
             }
+            Record::Trim(slot) => node.accepted = node.accepted.max(*slot),
+            Record::Lost => node.lost = true,
+            Record::Sound => node.lost = false,
             Record::Ballot(ballot) => drop(self.own.insert(*ballot)),
             Record::Learn(slot, value) => {
                 if let Some(decided) = slot
@@ -193,7 +209,7 @@ impl Watch {
                 let all = self.accepted.get(slot);
                 let mut all = all.into_iter().flatten();
                 ensure!(
-                    all.any(|accepted| accepted.ballot == *ballot && accepted.at.contains(from)),
+                    all.any(|accepted| accepted.ballot == *ballot && accepted.held.contains(from)),
                     "P2: {from} accepted {slot} under {ballot}, which is not on its disk"
                 );
                 ensure!(
@@ -274,7 +290,7 @@ impl Watch {
             ensure!(
                 accepted(&told.slot).any(|known| known.ballot == told.ballot
                     && known.value == told.value
-                    && known.at.contains(from)),
+                    && known.held.contains(from)),
                 "D4: {from} promises {ballot} and tells {} under {}, which it never accepted",
                 told.slot,
                 told.ballot
@@ -285,7 +301,7 @@ impl Watch {
         let about = about.take_while(|&(slot, _)| next.is_none_or(|next| *slot < next));
         for (slot, all) in about {
             let older = all.iter().filter(|known| known.ballot < *ballot);
-            let last = older.filter(|known| known.at.contains(from));
+            let last = older.filter(|known| known.held.contains(from));
             let Some(last) = last.map(|known| known.ballot).max() else {
                 continue;
             };
@@ -337,7 +353,13 @@ impl Watch {
             status.decided,
             status.applied
         );
-        let mut next = looked.next();
+        // A snapshot took it over what is trimmed; the hash below is that of who applied it all.
+        let mut next = looked.max(status.trimmed).next();
+        ensure!(
+            looked.max(status.trimmed) <= self.decided().max(looked),
+            "I4: {id} has a snapshot of {}, which nobody knew to be decided",
+            status.trimmed
+        );
         while next <= status.decided {
             let values = decided_values(&self.members, id, replica, next, status.decided);
             ensure!(
@@ -397,6 +419,23 @@ impl Watch {
     /// A node is gone.
     pub(super) fn on_crash(&mut self, id: NodeId) {
         self.nodes[place(id)].looked = Slot::ZERO;
+    }
+
+    /// A node has lost its memory, or some of it: what it told and voted it need not know any more.
+    pub(super) fn on_memory_lost(&mut self, id: NodeId) {
+        self.nodes[place(id)] = Watched {
+            lost: true,
+            ..Watched::default()
+        };
+        for accepted in self.accepted.values_mut().flatten() {
+            accepted.held.remove(id);
+        }
+        self.prepared.retain(|ballot, _| ballot.node() != Some(id));
+    }
+
+    /// The snapshot of a node is lost: what it told to be decided it has to fetch again.
+    pub(super) fn on_snapshot_lost(&mut self, id: NodeId) {
+        self.nodes[place(id)].told = Slot::ZERO;
     }
 
     /// A node came back: it knows what it told others to know.

@@ -189,6 +189,7 @@ impl World {
             }
             Due::Start { node } => self.on_start(node),
             Due::Thaw { node, life } => self.on_thaw(node, life),
+            Due::Written { node, life } => self.on_written(node, life),
             Due::Client { client, turn } => {
                 self.on_client(client, turn);
                 Ok(())
@@ -243,7 +244,7 @@ impl World {
         let decided = self.watch.decided();
         self.batches.iter().rev().all(|batch| batch.closed)
             && self.nodes.iter().all(|node| match &node.running {
-                None => node.lost || node.stays_down,
+                None => node.stays_down,
                 Some(run) => {
                     let status = run.replica.status();
                     (status.applied, status.acceptor_up) == (decided, true)

@@ -240,6 +240,7 @@ impl Cluster {
             answers,
             alarms,
             keep,
+            spent: _,
         } = out;
         for alarm in alarms {
             self.events.push(Event::Alarm(id, alarm));

@@ -11,6 +11,7 @@
     reason = "real processes are waited for by a real clock, and talked to by sockets"
 )]
 
+pub(crate) mod judged;
 pub(crate) mod load;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
+use quince::paxos::types::NodeId;
+use quince::torture::link::Link;
+use quince::torture::links::Links;
 use tempfile::TempDir;
 
 /// No condition takes so long unless it never comes, on however busy a machine.
@@ -82,7 +86,14 @@ pub(crate) struct Cluster {
     host: String,
     port: u16,
     flags: Vec<String>,
+    /// A proxy between each two servers, if there are any.
+    links: Option<Links>,
     children: Vec<Option<Child>>,
+}
+
+/// The server with this number.
+pub(crate) fn node(server: u8) -> NodeId {
+    NodeId::new(server).expect("1 to 9")
 }
 
 impl Cluster {
@@ -97,8 +108,35 @@ impl Cluster {
             host: format!("127.{}.{middle}.{low}", 16 + high),
             port,
             flags: flags.iter().map(|&flag| flag.into()).collect(),
+            links: None,
             children: (0..size).map(|_| None).collect(),
         }
+    }
+
+    /// A cluster that serves, with a proxy between each two servers.
+    pub(crate) fn start_behind_links(size: u8, flags: &[&str]) -> Self {
+        let mut cluster = Self::new(size, flags);
+        let target = |&n: &u8| {
+            (
+                node(n),
+                cluster.peer_address(n).parse().expect("an address"),
+            )
+        };
+        let targets = cluster.servers().iter().map(target).collect();
+        cluster.links = Some(Links::between(targets).expect("free ports"));
+        cluster.spawn_all(&cluster.servers());
+        cluster.until_led();
+        cluster
+    }
+
+    /// The links of a cluster that has some.
+    pub(crate) fn links(&self) -> &Links {
+        self.links.as_ref().expect("a cluster behind links")
+    }
+
+    /// The link that one server sends on to another.
+    pub(crate) fn link(&self, from: u8, to: u8) -> &Link {
+        self.links().link((node(from), node(to)))
     }
 
     /// A cluster that serves.
@@ -140,6 +178,12 @@ impl Cluster {
         self.addresses().join(",")
     }
 
+    /// What a server is told of the others.
+    fn peers_of(&self, server: u8) -> String {
+        let links = self.links.as_ref();
+        links.map_or_else(|| self.peers(), |links| links.peers_of(node(server)))
+    }
+
     /// The value of `--peers`.
     pub(crate) fn peers(&self) -> String {
         let peer = |&n: &u8| format!("{n}={}", self.peer_address(n));
@@ -159,6 +203,16 @@ impl Cluster {
         self.place().join(format!("server-{server}.log"))
     }
 
+    /// Where the last words of a server go.
+    fn error_file(&self, server: u8) -> PathBuf {
+        self.place().join(format!("server-{server}.err"))
+    }
+
+    /// What a server has said on standard error in all its lives.
+    pub(crate) fn errors(&self, server: u8) -> String {
+        fs::read_to_string(self.error_file(server)).expect("text")
+    }
+
     /// What a server has logged in all its lives.
     pub(crate) fn log(&self, server: u8) -> String {
         let bytes = fs::read(self.log_file(server)).unwrap_or_default();
@@ -169,7 +223,8 @@ impl Cluster {
     pub(crate) fn command(&self, server: u8) -> Command {
         let mut command = quince(&["server", "--id", &server.to_string()]);
         command
-            .args(["--peers", &self.peers(), "--listen", &self.address(server)])
+            .args(["--peers", &self.peers_of(server)])
+            .args(["--listen", &self.address(server)])
             .arg("--data")
             .arg(self.data(server))
             .arg("--log-file")
@@ -183,7 +238,7 @@ impl Cluster {
         let errors = fs::File::options()
             .create(true)
             .append(true)
-            .open(self.place().join(format!("server-{server}.err")))
+            .open(self.error_file(server))
             .expect("a file for standard error");
         let child = self
             .command(server)
@@ -345,8 +400,10 @@ impl Drop for Cluster {
             for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
                 eprintln!("{line}");
             }
-            let errors = self.place().join(format!("server-{server}.err"));
-            eprint!("{}", fs::read_to_string(errors).unwrap_or_default());
+            eprint!(
+                "{}",
+                fs::read_to_string(self.error_file(server)).unwrap_or_default()
+            );
         }
         if let Some(place) = self.place.take() {
             eprintln!("--- kept in {}", place.keep().display());

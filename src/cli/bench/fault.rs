@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cli::complain;
-use crate::cli::peek::{Peeker, leader};
 use crate::cli::signal::{Pids, Signal, send};
+use crate::client::peek::{Peeker, leader};
 use crate::paxos::types::NodeId;
 
 /// What is done to the leader.

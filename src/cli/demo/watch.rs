@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::cli::peek::{Peek, Peeker};
 use crate::cli::style::{Paint, Style};
+use crate::client::peek::{Peek, Peeker};
 use crate::paxos::types::{Ballot, NodeId, Slot};
 
 /// The pause between two polls of a server.
@@ -220,7 +220,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::peek::tests::follower;
+    use crate::client::peek::tests::follower;
 
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)

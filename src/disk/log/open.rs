@@ -8,8 +8,9 @@ use super::super::body::Body;
 use super::super::damage::{Damage, SnapshotDamage};
 use super::super::dir::{Dir, DirFile};
 use super::super::error::{Context, LogError};
+use super::super::gaps::Gap;
 use super::super::recall::Recall;
-use super::super::scan::{self, End, Gap, segment_name};
+use super::super::scan::{self, End, segment_name};
 use super::super::snapshot;
 use super::{Carry, Cut, First, Log, Older, Options, Segment, SharedSpare};
 use super::{make_first, remove_in_progress};
@@ -147,6 +148,7 @@ impl<D: Dir> Log<D> {
             kept: Vec::new(),
             lines: Vec::new(),
             spare: SharedSpare::none(),
+            trimmed_bytes: 0,
             failed: false,
         }
     }
@@ -159,7 +161,7 @@ impl<D: Dir> Log<D> {
         });
         let carried = self.carry.records().into_iter();
         let carried = carried.filter(|record| !matches!(record, Record::Lost | Record::Sound));
-        let records = carried.chain([Record::Lost]).map(Body::Record);
+        let records = [Record::Lost].into_iter().chain(carried).map(Body::Record);
         let bodies = missing.chain(records).collect();
         self.unless_failed(|log| {
             log.begin_segment(bodies)?;

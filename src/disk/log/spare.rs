@@ -14,6 +14,9 @@ pub(super) enum Spare {
     Making,
     /// There and durable, with so many bytes.
     Ready(usize),
+    /// It could not be made. Nobody tries again in this segment: on a full disk each try would write
+    /// what is left of it full, and log a line, at every commit.
+    Failed,
 }
 
 /// The same, seen by the log and by a helper thread.
@@ -29,17 +32,22 @@ impl SharedSpare {
     pub(super) fn bytes(&self) -> usize {
         match *self.0.lock() {
             Spare::Ready(bytes) => bytes,
-            Spare::None | Spare::Making => 0,
+            Spare::None | Spare::Making | Spare::Failed => 0,
         }
     }
 
-    /// Takes the spare if it is there and has `need` bytes, and returns how many it has.
+    /// The next segment begins: takes the spare if it is there and has `need` bytes, and returns how
+    /// many it has. After a spare that could not be made the next one may be tried.
     pub(super) fn take(&self, need: usize) -> Option<usize> {
         let mut spare = self.0.lock();
         match *spare {
             Spare::Ready(bytes) if bytes >= need => {
                 *spare = Spare::None;
                 Some(bytes)
+            }
+            Spare::Failed => {
+                *spare = Spare::None;
+                None
             }
             _ => None,
         }
@@ -69,11 +77,14 @@ pub struct SpareJob<D: Dir> {
 
 impl<D: Dir> SpareJob<D> {
     /// Makes the file, durable; takes as long as writing a segment. After an error the log goes on
-    /// without: it makes the segment itself when it needs it.
+    /// without: it makes the segment itself when it needs it, and asks for a spare again after that.
     pub fn make(self) -> io::Result<()> {
-        self.dir.create_zeroed(SPARE, self.bytes)?;
-        *self.spare.0.lock() = Spare::Ready(self.bytes);
-        Ok(())
+        let made = self.dir.create_zeroed(SPARE, self.bytes);
+        *self.spare.0.lock() = match made {
+            Ok(_) => Spare::Ready(self.bytes),
+            Err(_) => Spare::Failed,
+        };
+        made.map(drop)
     }
 }
 

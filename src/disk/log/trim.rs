@@ -39,6 +39,7 @@ impl<D: Dir> Log<D> {
             log.first = first;
             log.remove_before_first()?;
             snapshot::remove_before(&log.dir, upto)?;
+            log.trimmed_bytes = log.bytes();
             log.dir.sync_names().context("sync", || log.dir.path_of(""))
         })
     }

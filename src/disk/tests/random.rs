@@ -72,7 +72,7 @@ fn carried(record: &Record, all: &[Record]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn no_flips_are_silent(

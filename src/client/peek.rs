@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::client::{Connection, Limits};
+use super::{Connection, Limits};
 use crate::paxos::types::{Ballot, NodeId, Slot};
 use crate::wire::client::{Reply, Request};
 
-/// The part of `STATUS` that the demo and the bench look at.
+/// The part of `STATUS` that those who watch look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Peek {
     /// Who it is.
