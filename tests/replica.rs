@@ -35,6 +35,18 @@ fn put(key: &str) -> Command {
     batch.into_iter().next().expect("a command").command
 }
 
+/// What a node says that does nothing and has nothing.
+const BEAT: Heartbeat = Heartbeat {
+    stance: Stance::Idle,
+    connected: true,
+    acceptor_up: true,
+    decided: Slot::ZERO,
+    applied: Slot::ZERO,
+    hash: 0,
+    life: Life { start: 0, mark: 0 },
+    sound: true,
+};
+
 /// Node n1 of three, and what it did last.
 struct One {
     replica: Replica,
@@ -99,14 +111,8 @@ impl One {
         self.notice(
             2,
             Notice::Heartbeat(Heartbeat {
-                stance: Stance::Idle,
-                connected: true,
-                acceptor_up: true,
-                decided: Slot::ZERO,
-                applied: Slot::ZERO,
                 hash: Store::new().hash(),
-                life: Life::default(),
-                sound: true,
+                ..BEAT
             }),
         );
     }
@@ -268,6 +274,78 @@ fn an_alarm_is_told_once() {
     out.alarms.push("what must not happen".into());
     log_alarms(&mut out);
     assert!(out.alarms.is_empty());
+}
+
+/// I5: whoever applied as much has the same state. Told once of each peer.
+#[test]
+fn a_peer_with_another_state_is_an_alarm() {
+    let mut one = One::new(Vec::new(), None);
+    one.notice(
+        2,
+        Notice::Fetched {
+            from: Slot(1),
+            values: vec![value(large(1))],
+        },
+    );
+    let hash = filled(1).hash();
+    assert_eq!(one.replica.status().hash, hash);
+    let tells = |applied, hash| {
+        Notice::Heartbeat(Heartbeat {
+            applied: Slot(applied),
+            hash,
+            ..BEAT
+        })
+    };
+    for (from, applied, hash, alarms) in [
+        (2, 1, hash, 0),
+        (2, 2, hash + 1, 0),
+        (2, 1, hash + 1, 1),
+        (2, 1, hash + 1, 0),
+        (3, 1, hash + 1, 1),
+    ] {
+        one.notice(from, tells(applied, hash));
+        assert_eq!(one.out.alarms.len(), alarms, "n{from} at s{applied}");
+    }
+}
+
+/// A failed acceptor is told to the peers, who then do not count on it.
+#[test]
+fn a_failed_acceptor_is_told() {
+    let mut one = One::new(Vec::new(), None);
+    let mut told = |inputs: Vec<Input>| {
+        one.round(inputs);
+        one.out.now.iter().find_map(|(_, notice)| match notice {
+            Notice::Heartbeat(beat) => Some(beat.acceptor_up),
+            _ => None,
+        })
+    };
+    assert_eq!(told(vec![Input::LinkUp(node(2))]), Some(true));
+    let failed = vec![Input::AcceptorFailed, Input::LinkUp(node(2))];
+    assert_eq!(told(failed), Some(false));
+}
+
+/// What was sent on a link that broke may be lost: the leader gets it again as soon as it is back.
+#[test]
+fn a_leader_whose_link_is_back_is_sent_all_that_is_open() {
+    let mut one = One::new(Vec::new(), None);
+    one.notice(
+        2,
+        Notice::Heartbeat(Heartbeat {
+            stance: Stance::Leading(ballot(5, 2)),
+            ..BEAT
+        }),
+    );
+    let sent = |one: &One| {
+        let propose = |(_, notice): &(To, Notice)| matches!(notice, Notice::Propose { .. });
+        one.out.now.iter().filter(|sent| propose(sent)).count()
+    };
+    let (ticket, command) = (Ticket(1), put("k"));
+    one.round([Input::Write { ticket, command }]);
+    assert_eq!(sent(&one), 1);
+    one.round([Input::LinkUp(node(3))]);
+    assert_eq!(sent(&one), 0);
+    one.round([Input::LinkUp(node(2))]);
+    assert_eq!(sent(&one), 1);
 }
 
 // --- Leading ---
@@ -475,7 +553,7 @@ fn an_image_is_fetched_piece_by_piece_from_one_peer() {
     let next = next.expect("several pieces");
     let ask = (To::One(node(2)), 5, next.to_string());
     one.notice(2, first.clone());
-    assert_eq!(one.fetched_images(), [ask.clone()]);
+    assert_eq!(one.fetched_images(), std::slice::from_ref(&ask));
     one.notice(3, first.clone());
     assert_eq!(one.fetched_images(), [], "another peer waits");
     one.notice(2, piece(&image, &next).0.clone());
@@ -515,7 +593,7 @@ fn a_piece_that_does_not_come_is_asked_for_again() {
     for tick in 1..600 {
         one.ticks(1);
         if !one.fetched_images().is_empty() {
-            assert_eq!(one.fetched_images(), [ask.clone()]);
+            assert_eq!(one.fetched_images(), std::slice::from_ref(&ask));
             asked.push(tick);
         }
         if tick < 500 {
@@ -556,14 +634,9 @@ fn values_are_not_fetched_while_an_image_comes() {
             one.notice(
                 2,
                 Notice::Heartbeat(Heartbeat {
-                    stance: Stance::Idle,
-                    connected: true,
-                    acceptor_up: true,
                     decided: Slot(9),
                     applied: Slot(9),
-                    hash: 0,
-                    life: Life::default(),
-                    sound: true,
+                    ..BEAT
                 }),
             );
             one.ticks(1);

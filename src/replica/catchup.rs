@@ -132,21 +132,21 @@ mod tests {
         NodeId::new(number).unwrap()
     }
 
-    fn missing(first: u64, last: u64) -> Option<(Slot, Slot)> {
-        Some((Slot(first), Slot(last)))
+    fn gap(first: u64, last: u64) -> (Slot, Slot) {
+        (Slot(first), Slot(last))
     }
 
-    /// When, of so many ticks, whom a node asks that misses this.
+    /// When, of so many ticks, whom a node asks that misses a gap.
     fn asked(
         catchup: &mut CatchUp,
-        missing: Option<(Slot, Slot)>,
+        gap: (Slot, Slot),
         ticks: std::ops::Range<u64>,
     ) -> Vec<(u64, u8)> {
         let able = [node(1), node(3), node(4)];
         ticks
             .filter_map(|now| {
                 let mut out = Outbox::default();
-                catchup.on_tick(missing, &able, now, &mut out);
+                catchup.on_tick(Some(gap), &able, now, &mut out);
                 match out.now.as_slice() {
                     [] => None,
                     [(To::One(node), Notice::Fetch { .. })] => Some((now, node.number())),
@@ -159,19 +159,19 @@ mod tests {
     /// A slot may be missing only because its proposal is still on the way.
     #[test]
     fn a_small_gap_is_given_a_moment_and_a_large_one_is_not() {
-        let small = missing(5, 5 + SMALL_GAP - 1);
+        let small = gap(5, 5 + SMALL_GAP - 1);
         assert_eq!(
             asked(&mut CatchUp::default(), small, 7..12),
             [(7 + PATIENCE_TICKS, 1)]
         );
-        let large = missing(5, 5 + SMALL_GAP);
+        let large = gap(5, 5 + SMALL_GAP);
         assert_eq!(asked(&mut CatchUp::default(), large, 7..12), [(7, 1)]);
     }
 
     /// D9, P25: a peer that does not answer holds nobody up.
     #[test]
     fn each_peer_is_asked_in_turn() {
-        let asked = asked(&mut CatchUp::default(), missing(5, 500), 0..40);
+        let asked = asked(&mut CatchUp::default(), gap(5, 500), 0..40);
         assert_eq!(asked, [(0, 1), (10, 3), (20, 4), (30, 1)]);
     }
 
@@ -179,7 +179,7 @@ mod tests {
     fn the_next_piece_is_asked_for_as_soon_as_one_came() {
         let mut catchup = CatchUp::default();
         let mut out = Outbox::default();
-        catchup.on_progress(node(3), missing(300, 500), 7, &mut out);
+        catchup.on_progress(node(3), Some(gap(300, 500)), 7, &mut out);
         let fetch = Notice::Fetch {
             from: Slot(300),
             upto: Slot(500),
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(out.now, [(To::One(node(3)), fetch)]);
         // Nothing is missing any more: what is missing later need not wait for an answer.
         catchup.on_progress(node(3), None, 8, &mut out);
-        assert_eq!(asked(&mut catchup, missing(600, 900), 9..12), [(9, 1)]);
+        assert_eq!(asked(&mut catchup, gap(600, 900), 9..12), [(9, 1)]);
     }
 
     /// A learner with a value of so many bytes in each slot.
