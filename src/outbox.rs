@@ -96,3 +96,30 @@ impl Outbox {
         self.answers.push((ticket, answer));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::message::Promise;
+    use crate::paxos::types::{Ballot, Slot};
+
+    /// P1, P2: what binds waits for the disk; and a slow disk costs nothing where nothing binds.
+    #[test]
+    fn a_vote_waits_for_a_sync_only_if_something_binds_it() {
+        let (ballot, slot) = (Ballot::new(1, NodeId::new(2).unwrap()), Slot(1));
+        let votes = |vote| vec![(To::Others, vote)];
+        let again = votes(Vote::Accepted { ballot, slot });
+        assert!(!needs_sync(&[], &again));
+        assert!(!needs_sync(&[Record::Decided(ballot, slot)], &again));
+        assert!(needs_sync(&[Record::Promise(ballot)], &again));
+        let promise = Promise {
+            ballot,
+            from: slot,
+            decided: Slot::ZERO,
+            next: None,
+            starts: Vec::new(),
+            accepted: Vec::new(),
+        };
+        assert!(needs_sync(&[], &votes(Vote::Promise(promise))));
+    }
+}

@@ -313,6 +313,16 @@ mod tests {
         String::from_utf8(out).expect("printed tokens are valid UTF-8")
     }
 
+    /// A terminal would act on it.
+    #[test]
+    fn a_control_character_is_never_printed_bare() {
+        for control in (0..b' ').chain([0x7f]) {
+            let text = printed(&[b'a', control, b'b'], Blanks::Inside);
+            assert!(text.starts_with('"'), "{text:?}");
+            assert!(!text.chars().any(char::is_control), "{text:?}");
+        }
+    }
+
     #[test]
     fn words_are_separated_by_spaces_or_tabs() {
         assert_eq!(

@@ -277,6 +277,54 @@ mod tests {
         assert_eq!(sessions.once(SessionId(0), 1, never), Outcome::NoSession);
     }
 
+    /// P24: of two tables that differ, one would answer some client otherwise, now or later.
+    #[test]
+    fn tables_are_equal_when_they_will_answer_alike_for_ever() {
+        assert_eq!(Sessions::restored(3), Sessions::restored(3));
+        // The next session would get another id.
+        assert_ne!(Sessions::restored(3), Sessions::restored(4));
+        // A retry would get another outcome.
+        let (mut ran, fresh) = (opened(2), opened(2));
+        ran.once(SessionId(2), 1, || Outcome::Ok);
+        assert_ne!(ran, fresh);
+        // Another session would end first.
+        let (mut one, mut other) = (opened(2), opened(2));
+        one.once(SessionId(1), 1, || Outcome::Ok);
+        one.once(SessionId(2), 1, || Outcome::Ok);
+        other.once(SessionId(2), 1, || Outcome::Ok);
+        other.once(SessionId(1), 1, || Outcome::Ok);
+        assert_ne!(one, other);
+        // How often sessions were used before does not matter.
+        other.once(SessionId(2), 1, never);
+        assert_eq!(one, other);
+    }
+
+    #[test]
+    fn a_table_is_empty_until_a_session_opens() {
+        assert!(Sessions::restored(3).is_empty());
+        assert!(!opened(1).is_empty());
+    }
+
+    /// A snapshot that no server could have written is not taken.
+    #[test]
+    fn both_bounds_hold_while_sessions_are_restored() {
+        let last = |bytes: usize| {
+            let outcome = Outcome::Mismatch(vec![b'v'; bytes].into());
+            Some(Last { seq: 1, outcome })
+        };
+        let full = (REMEMBERED_BYTES_MAX / VALUE_BYTES_MAX) as u64;
+        let mut sessions = Sessions::restored(full + 1);
+        for id in 1..=full {
+            assert!(sessions.restore(SessionId(id), last(VALUE_BYTES_MAX)));
+        }
+        assert!(!sessions.restore(SessionId(full + 1), last(1)));
+        let mut sessions = Sessions::restored(SESSIONS_MAX as u64 + 1);
+        for id in 1..=SESSIONS_MAX as u64 {
+            assert!(sessions.restore(SessionId(id), None));
+        }
+        assert!(!sessions.restore(SessionId(SESSIONS_MAX as u64 + 1), None));
+    }
+
     #[test]
     fn ids_count_from_1_and_are_never_used_twice() {
         let mut sessions = opened(SESSIONS_MAX + 2);

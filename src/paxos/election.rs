@@ -279,6 +279,21 @@ mod tests {
         assert_eq!(tries_at(&mut minority, &beats, 0..5_000), None);
     }
 
+    /// P27: of two that try at once, the one with the higher ballot is waited for.
+    #[test]
+    fn the_higher_of_two_rivals_is_waited_for() {
+        let idle = [(2, Stance::Idle), (3, Stance::Idle)];
+        let unhindered = tries_at(&mut election(1, 5, 1), &idle, 0..PATIENCE_TICKS);
+        assert!(unhindered.is_some());
+        let (low, high) = (Stance::Trying(ballot(2, 2)), Stance::Trying(ballot(3, 3)));
+        let mut election = election(1, 5, 1);
+        election.on_heartbeat(node(2), beat(low), 0);
+        election.on_heartbeat(node(3), beat(high), 0);
+        // The lower one has given up.
+        let beats = [(2, Stance::Idle), (3, high)];
+        assert_eq!(tries_at(&mut election, &beats, 0..PATIENCE_TICKS), None);
+    }
+
     #[test]
     fn a_cluster_of_one_needs_nobody() {
         assert_eq!(tries_at(&mut election(1, 1, 1), &[], 0..10), Some(0));

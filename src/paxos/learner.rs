@@ -314,6 +314,17 @@ mod tests {
         assert_eq!(learner.missing(), None);
     }
 
+    /// A peer that is a few slots behind is told them, and needs no snapshot.
+    #[test]
+    fn a_snapshot_of_all_that_is_decided_keeps_the_newest() {
+        let mut learner = Learner::default();
+        learner.on_proposal(ballot(1, 1), Slot(1), &value("a"));
+        learner.on_decided(ballot(1, 1), Slot(1));
+        learner.on_snapshot(Slot(1));
+        assert_eq!(learner.value(Slot(1)), Some(&value("a")));
+        assert_eq!(learner.take_ballot(Slot(1)), Some(ballot(1, 1)));
+    }
+
     #[test]
     fn only_the_newest_of_a_snapshot_is_kept() {
         let mut learner = Learner::default();

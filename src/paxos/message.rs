@@ -275,3 +275,60 @@ impl Message {
         ballot.round
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(n: u8) -> NodeId {
+        NodeId::new(n).unwrap()
+    }
+
+    fn heartbeat(stance: Stance) -> Message {
+        Message::Notice(Notice::Heartbeat(Heartbeat {
+            stance,
+            connected: true,
+            acceptor_up: true,
+            decided: Slot(1),
+            applied: Slot(1),
+            hash: 0,
+            life: Life::default(),
+            sound: true,
+        }))
+    }
+
+    /// P9: whoever proposes, leads or tells what is decided under a ballot is its node.
+    #[test]
+    fn a_ballot_is_used_by_its_own_node_alone() {
+        let ballot = Ballot::new(7, node(2));
+        let (slot, value) = (Slot(1), Value::noop());
+        for message in [
+            Message::Vote(Vote::Prepare { ballot, from: slot }),
+            Message::Notice(Notice::Accept {
+                ballot,
+                slot,
+                value,
+            }),
+            Message::Notice(Notice::Decided { ballot, upto: slot }),
+            heartbeat(Stance::Leading(ballot)),
+            heartbeat(Stance::Trying(ballot)),
+        ] {
+            assert!(message.may_come_from(node(2)), "{message:?}");
+            assert!(!message.may_come_from(node(3)), "{message:?}");
+            assert_eq!(message.round_max(), 7, "{message:?}");
+        }
+        for message in [
+            Message::Vote(Vote::Accepted { ballot, slot }),
+            Message::Notice(Notice::Nack {
+                refused: Ballot::new(3, node(1)),
+                promised: ballot,
+            }),
+            heartbeat(Stance::Following(ballot)),
+        ] {
+            assert!(message.may_come_from(node(3)), "{message:?}");
+            assert_eq!(message.round_max(), 7, "{message:?}");
+        }
+        assert!(heartbeat(Stance::Idle).may_come_from(node(3)));
+        assert_eq!(heartbeat(Stance::Idle).round_max(), 0);
+    }
+}

@@ -116,7 +116,8 @@ mod tests {
     #[test]
     fn a_majority_of_five_is_three_of_the_configured_five() {
         let members = Members::new((1..=5).map(node)).unwrap();
-        assert_eq!(members.majority(), 3);
+        assert_eq!((members.size(), members.majority()), (5, 3));
+        assert!(members.contains(node(5)) && !members.contains(node(6)));
         assert!(!Votes::from_iter([node(1), node(2)]).is_majority_of(&members));
         assert!(Votes::from_iter([node(1), node(2), node(5)]).is_majority_of(&members));
     }
@@ -129,6 +130,7 @@ mod tests {
         assert!(!votes.insert(node(2)));
         assert_eq!(votes.len(), 1);
         assert_eq!(votes.iter().collect::<Vec<_>>(), [node(2)]);
+        assert!(!votes.is_empty());
         votes.remove(node(2));
         assert!(votes.is_empty());
     }

@@ -122,3 +122,104 @@ pub(super) fn values(learner: &Learner, first: Slot, upto: Slot) -> Vec<Value> {
     }
     values
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::types::Ballot;
+
+    fn node(number: u8) -> NodeId {
+        NodeId::new(number).unwrap()
+    }
+
+    fn gap(first: u64, last: u64) -> (Slot, Slot) {
+        (Slot(first), Slot(last))
+    }
+
+    /// When, of so many ticks, whom a node asks that misses a gap.
+    fn asked(
+        catchup: &mut CatchUp,
+        gap: (Slot, Slot),
+        ticks: std::ops::Range<u64>,
+    ) -> Vec<(u64, u8)> {
+        let able = [node(1), node(3), node(4)];
+        ticks
+            .filter_map(|now| {
+                let mut out = Outbox::default();
+                catchup.on_tick(Some(gap), &able, now, &mut out);
+                match out.now.as_slice() {
+                    [] => None,
+                    [(To::One(node), Notice::Fetch { .. })] => Some((now, node.number())),
+                    other => panic!("{other:?}"),
+                }
+            })
+            .collect()
+    }
+
+    /// A slot may be missing only because its proposal is still on the way.
+    #[test]
+    fn a_small_gap_is_given_a_moment_and_a_large_one_is_not() {
+        let small = gap(5, 5 + SMALL_GAP - 1);
+        assert_eq!(
+            asked(&mut CatchUp::default(), small, 7..12),
+            [(7 + PATIENCE_TICKS, 1)]
+        );
+        let large = gap(5, 5 + SMALL_GAP);
+        assert_eq!(asked(&mut CatchUp::default(), large, 7..12), [(7, 1)]);
+    }
+
+    /// D9, P25: a peer that does not answer holds nobody up.
+    #[test]
+    fn each_peer_is_asked_in_turn() {
+        let asked = asked(&mut CatchUp::default(), gap(5, 500), 0..40);
+        assert_eq!(asked, [(0, 1), (10, 3), (20, 4), (30, 1)]);
+    }
+
+    #[test]
+    fn the_next_piece_is_asked_for_as_soon_as_one_came() {
+        let mut catchup = CatchUp::default();
+        let mut out = Outbox::default();
+        catchup.on_progress(node(3), Some(gap(300, 500)), 7, &mut out);
+        let fetch = Notice::Fetch {
+            from: Slot(300),
+            upto: Slot(500),
+        };
+        assert_eq!(out.now, [(To::One(node(3)), fetch)]);
+        // Nothing is missing any more: what is missing later need not wait for an answer.
+        catchup.on_progress(node(3), None, 8, &mut out);
+        assert_eq!(asked(&mut catchup, gap(600, 900), 9..12), [(9, 1)]);
+    }
+
+    /// A learner with a value of so many bytes in each slot.
+    fn learner(bytes: usize, slots: u64) -> Learner {
+        let mut learner = Learner::default();
+        let value = Value::new(vec![b'v'; bytes]).unwrap();
+        let ballot = Ballot::new(1, node(1));
+        learner.on_decided(ballot, Slot(slots));
+        for slot in 1..=slots {
+            learner.on_proposal(ballot, Slot(slot), &value);
+        }
+        assert_eq!(learner.decided(), Slot(slots));
+        learner
+    }
+
+    #[test]
+    fn a_piece_has_bounds() {
+        let count = |learner: &Learner, first, upto| values(learner, Slot(first), Slot(upto)).len();
+        let few = learner(10, 20);
+        assert_eq!(count(&few, 3, 7), 5);
+        assert_eq!(count(&few, 3, 99), 18);
+        assert_eq!(count(&few, 21, 99), 0);
+        let many = learner(1, PIECE_VALUES_MAX as u64 + 9);
+        assert_eq!(count(&many, 1, Slot::MAX.0), PIECE_VALUES_MAX);
+        let large = learner(PIECE_BYTES_MAX / 2, 5);
+        assert_eq!(count(&large, 1, 5), 2);
+        let larger = learner(PIECE_BYTES_MAX / 2 + 1, 5);
+        assert_eq!(count(&larger, 1, 5), 2);
+        let odd = learner(PIECE_BYTES_MAX / 2 - 1, 5);
+        assert_eq!(count(&odd, 1, 5), 3);
+        // A value larger than that is a piece by itself.
+        let huge = learner(2 * PIECE_BYTES_MAX, 5);
+        assert_eq!(count(&huge, 1, 5), 1);
+    }
+}

@@ -267,4 +267,49 @@ mod tests {
         while intake.take_batch().is_some() {}
         assert_eq!(intake.waiting_bytes, 0);
     }
+
+    #[test]
+    fn a_batch_is_filled_to_its_last_byte() {
+        for (more, commands) in [(0, 2), (1, 1)] {
+            let mut intake = Intake::default();
+            let half = BATCH_BYTES_MAX / 2 - "n2.1.1 put k ".len();
+            for (number, bytes) in [(1, half), (2, half + more)] {
+                let text = format!("n2.1.{number} put k {}", "v".repeat(bytes));
+                intake.on_propose(text.as_bytes(), nothing).unwrap();
+            }
+            let first = batch(&mut intake);
+            assert_eq!(first.matches("put").count(), commands, "{more} bytes more");
+        }
+    }
+
+    /// What waits is counted while batches are made of several messages, too.
+    #[test]
+    fn the_last_byte_that_may_wait_is_taken_and_the_next_is_not() {
+        let mut intake = Intake::default();
+        for number in 1..=3 {
+            let text = format!("n3.1.{number} session");
+            intake.on_propose(text.as_bytes(), nothing).unwrap();
+        }
+        assert_eq!(batch(&mut intake).matches("session").count(), 3);
+        let mebibyte = 1 << 20;
+        for number in 101..=164 {
+            let head = format!("n2.1.{number} put k ");
+            let text = format!("{head}{}", "v".repeat(mebibyte - head.len()));
+            intake.on_propose(text.as_bytes(), nothing).unwrap();
+        }
+        assert_eq!(intake.waiting.len(), 64);
+        intake.on_propose(b"n3.1.4 session", nothing).unwrap();
+        assert_eq!(intake.waiting.len(), 64);
+    }
+
+    /// A leadership that begins knows nothing of the one before: origins send all that is open.
+    #[test]
+    fn a_leadership_begins_with_nothing() {
+        let mut intake = Intake::default();
+        intake.on_propose(b"n2.1.1 session", nothing).unwrap();
+        intake.clear();
+        assert_eq!(intake.take_batch(), None);
+        intake.on_propose(b"n2.1.1 session", nothing).unwrap();
+        assert_eq!(batch(&mut intake), "n2.1.1 session");
+    }
 }

@@ -540,4 +540,164 @@ mod tests {
         assert_eq!(out.answers, [(Ticket(1), Answer::NotDone(SHUTTING_DOWN))]);
         assert!(!origin.is_idle());
     }
+
+    /// A command of one key and one value, whose value has so many bytes.
+    fn large(value_bytes: usize) -> Command {
+        Command::Write(Write::Put {
+            key: b"kk"[..].into(),
+            value: vec![b'v'; value_bytes].into(),
+        })
+    }
+
+    /// How many commands are taken until one is refused.
+    fn taken(origin: &mut Origin, command: &Command, deadline: u64) -> usize {
+        let mut out = Outbox::default();
+        let taken = (0..1_000).take_while(|_| {
+            origin.on_write(Ticket(1), command.clone(), deadline, &mut out);
+            out.answers.is_empty()
+        });
+        taken.count()
+    }
+
+    #[test]
+    fn the_bytes_that_wait_have_a_bound_and_are_given_back() {
+        // 64 of them fill the queue to the last byte.
+        let command = large((1 << 20) - 16 - 2);
+        let mut origin = origin();
+        assert_eq!(taken(&mut origin, &command, 10), 64);
+        assert_eq!(taken(&mut origin, &put("k"), FAR), 0);
+        assert_eq!(expired(&mut origin, 10).len(), 64);
+        assert_eq!(taken(&mut origin, &command, FAR), 64);
+        // Half of them are handed on, and one that begins below the bound: as many have room again.
+        origin.hand_on(0);
+        let handed = origin.handed.len();
+        assert_eq!(handed, (HANDED_BYTES_MAX >> 20) + 1);
+        assert_eq!(taken(&mut origin, &command, FAR), handed);
+        // One that is applied makes room for one.
+        applied(&mut origin, 1, 0);
+        origin.hand_on(0);
+        assert_eq!(origin.handed.len(), handed);
+        assert_eq!(taken(&mut origin, &command, FAR), 1);
+    }
+
+    /// Every byte that a client sent counts, whatever the command.
+    #[test]
+    fn all_bytes_of_a_command_count() {
+        let bytes = |count: usize| vec![b'v'; count].into();
+        let [key, expected, new] = [bytes(1_000), bytes(300_000), bytes(700_000)];
+        let empty = command_bytes(&large(0));
+        let cas = Command::Write(Write::Cas { key, expected, new });
+        assert_eq!(command_bytes(&cas) - empty, 1_001_000 - 2);
+        let key = bytes(1_000);
+        let delete = Command::Write(Write::Delete { key });
+        assert_eq!(command_bytes(&delete) - empty, 1_000 - 2);
+        assert!(command_bytes(&Command::Session) > 0);
+    }
+
+    #[test]
+    fn no_more_is_handed_on_once_its_bytes_are_reached() {
+        let mut origin = origin();
+        let mut out = Outbox::default();
+        let rest = "n2.5.1 put kk ".len();
+        origin.on_write(Ticket(1), large(HANDED_BYTES_MAX - rest), FAR, &mut out);
+        origin.on_write(Ticket(2), put("k"), FAR, &mut out);
+        origin.hand_on(0);
+        assert_eq!(origin.handed.len(), 1);
+        applied(&mut origin, 1, 0);
+        origin.hand_on(0);
+        assert_eq!(origin.handed.len(), 1);
+    }
+
+    #[test]
+    fn a_message_is_filled_to_its_last_byte() {
+        for (more, messages) in [(0, 1), (1, 2)] {
+            let mut origin = origin();
+            let mut out = Outbox::default();
+            let half = PROPOSE_BYTES_MAX / 2 - "n2.5.1 put kk ".len();
+            origin.on_write(Ticket(1), large(half), FAR, &mut out);
+            origin.on_write(Ticket(2), large(half + more), FAR, &mut out);
+            assert_eq!(origin.hand_on(0).len(), messages, "{more} bytes more");
+        }
+    }
+
+    /// What comes after a re-send, or after all is applied, is sent as well, and once.
+    #[test]
+    fn nothing_is_taken_for_sent_that_was_not() {
+        let mut origin = origin();
+        take(&mut origin, &["a"], FAR);
+        origin.hand_on(100);
+        take(&mut origin, &["b"], FAR);
+        let again = texts(&origin.hand_on(105));
+        assert_eq!(again, ["n2.5.1 put a v ; n2.5.2 put b v"]);
+        take(&mut origin, &["c"], FAR);
+        assert_eq!(texts(&origin.hand_on(106)), ["n2.5.3 put c v"]);
+        for number in 1..=3 {
+            applied(&mut origin, number, 107);
+        }
+        take(&mut origin, &["d"], FAR);
+        assert_eq!(texts(&origin.hand_on(108)), ["n2.5.4 put d v"]);
+    }
+
+    #[test]
+    fn a_new_leader_is_given_time_before_it_is_sent_all_again() {
+        let mut origin = origin();
+        take(&mut origin, &["a"], FAR);
+        origin.hand_on(0);
+        origin.on_new_leader(100);
+        let sent: Vec<u64> = (100..110)
+            .filter(|&now| !origin.hand_on(now).is_empty())
+            .collect();
+        assert_eq!(sent, [100, 105]);
+        let mut origin = self::origin();
+        take(&mut origin, &["a", "b"], FAR);
+        origin.hand_on(0);
+        let sent: Vec<u64> = (0..5)
+            .filter(|&now| {
+                origin.on_skipped(1, now);
+                !origin.hand_on(now).is_empty()
+            })
+            .collect();
+        assert_eq!(sent, [0, SKIP_TICKS]);
+    }
+
+    /// P24: a snapshot tells which numbers were applied, and not what came of them.
+    #[test]
+    fn a_snapshot_leaves_what_it_jumped_over_unknown() {
+        let unknown = |ticket| (Ticket(ticket), Answer::Unknown(JUMPED));
+        let jump = |origin: &mut Origin, start, next| {
+            let mut out = Outbox::default();
+            origin.on_jump(Counter { start, next }, &mut out);
+            out.answers
+        };
+        let mut origin = origin();
+        take(&mut origin, &["a", "b", "c", "d"], FAR);
+        origin.hand_on(0);
+        // Of an older start it says nothing about this one.
+        assert_eq!(jump(&mut origin, 4, 9), []);
+        assert_eq!(jump(&mut origin, 5, 1), []);
+        assert_eq!(jump(&mut origin, 5, 3), [unknown(1), unknown(2)]);
+        assert_eq!(
+            applied(&mut origin, 3, 0),
+            [(Ticket(3), Answer::Done(Outcome::Ok))]
+        );
+        assert_eq!(jump(&mut origin, 5, 9), [unknown(4)]);
+    }
+
+    /// P41: in another start nothing of the last one is sent again, and numbers count from 1.
+    #[test]
+    fn another_start_gives_up_what_was_handed_on() {
+        let mut origin = origin();
+        take(&mut origin, &["a", "b"], FAR);
+        origin.hand_on(0);
+        take(&mut origin, &["c"], FAR);
+        let mut out = Outbox::default();
+        origin.begin(6, &mut out);
+        assert_eq!(out.answers.len(), 2);
+        assert_eq!(texts(&origin.hand_on(0)), ["n2.6.1 put c v"]);
+        assert!(!origin.owns(CommandId {
+            origin: 2,
+            start: 5,
+            number: 1
+        }));
+    }
 }

@@ -156,6 +156,24 @@ mod tests {
         }
     }
 
+    /// A stream whose first read a signal interrupts.
+    struct Interrupted<'a>(Option<&'a [u8]>);
+
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            match &mut self.0 {
+                bytes @ None => *bytes = Some(&b"PING\n"[..]),
+                Some(bytes) => return bytes.read(room),
+            }
+            Err(ErrorKind::Interrupted.into())
+        }
+    }
+
+    #[test]
+    fn a_signal_ends_no_connection() {
+        assert_eq!(lines(Interrupted(None), 100).0, [Some(b"PING".to_vec())]);
+    }
+
     /// All lines of a stream, none for one that is too long; and the largest buffer on the way.
     fn lines(mut stream: impl Read, max: usize) -> (Vec<Option<Vec<u8>>>, usize) {
         let mut buffer = LineBuffer::new(max);

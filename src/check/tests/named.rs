@@ -146,6 +146,22 @@ fn reads_do_not_go_back_in_time() {
     assert!(text.contains("c3.1"), "{text}");
 }
 
+/// A `PUT` that nobody saw was overwritten by another `PUT` or a `DELETE`, not by a `CAS` that found
+/// something else.
+#[test]
+fn a_lost_put() {
+    bad("c1 0..1 PUT x 2 -> OK
+         c1 10..40 PUT x 1 -> OK
+         c2 20..30 CAS x 2 3 -> OK
+         c2 50..60 GET x -> VALUE 3");
+    good(
+        "c1 0..1 PUT x 2 -> OK
+         c1 10..40 PUT x 1 -> OK
+         c2 20..30 CAS x 2 3 -> OK
+         c2 50..60 GET x -> VALUE 1",
+    );
+}
+
 #[test]
 fn a_deleted_key_does_not_rise_again() {
     bad("c1 0..1 PUT x 1 -> OK
@@ -243,6 +259,13 @@ fn a_write_sent_again_is_one_write() {
     bad(&format!("{twice}\n c2 12..13 GET x -> VALUE 2"));
     bad(&format!("{twice}\n c1 12..13 ONCE 5 1 INCR x -> VALUE 2"));
     good(&format!("{twice}\n c1 12..13 ONCE 5 2 INCR x -> VALUE 2"));
+    // Two servers may say no in different words.
+    let refused = "c1 0..1 PUT x pear -> OK
+         c1 2..3 ONCE 5 1 INCR x -> ERROR NOT_A_NUMBER it is a pear";
+    good(&format!(
+        "{refused}\n c1 4..5 ONCE 5 1 INCR x -> ERROR NOT_A_NUMBER no"
+    ));
+    bad(&format!("{refused}\n c1 4..5 ONCE 5 1 INCR x -> VALUE 1"));
 }
 
 #[test]
@@ -253,6 +276,8 @@ fn an_answer_of_the_wrong_kind_is_caught() {
         "c1 0..1 INCR x -> VALUE pear",
         "c1 0..1 INCR x -> VALUE 01",
         "c1 0..1 CAS x 1 2 -> MISMATCH 1",
+        // The number before it would be past the range.
+        "c1 0..1 INCR x -5 -> VALUE 9223372036854775807",
     ] {
         let text = bad(lines);
         assert!(text.contains("no map gives"), "{text}");
@@ -285,6 +310,20 @@ fn local_reads_are_counted_and_not_judged() {
     );
     assert!(report.is_linearizable());
     assert_eq!((report.operations, report.local), (1, 2));
+}
+
+#[test]
+fn open_and_refused_operations_are_counted() {
+    let report = judge(
+        "c1 0..1 PUT x 1 -> OK
+         c2 0.. PUT x 2
+         c2 2..3 PUT x 3 -> ERROR NOT_DONE no majority
+         c3 2..3 DELETE x -> ERROR NOT_DONE no majority
+         c3 4.. INCR y
+         c4 5.. GET x",
+    );
+    assert_eq!((report.operations, report.keys), (6, 2));
+    assert_eq!((report.open, report.refused), (3, 2));
 }
 
 /// A recording that begins in the middle of things: the first answers tell what was there.
@@ -320,6 +359,73 @@ fn a_search_that_may_not_look_far_says_so() {
     let report = check(&history(lines), Begins::Empty, 2);
     assert!(report.violation.is_none() && !report.is_linearizable());
     assert_eq!(report.undecided.len(), 1);
+}
+
+/// Looks at so few configurations that nothing may be tried twice.
+fn costs_at_most(states_max: u64, lines: &str) {
+    let report = check(&history(lines), Begins::Empty, states_max);
+    assert!(report.is_linearizable(), "{:?}\n{lines}", report.undecided);
+}
+
+/// An answer that only saw something is done as soon as the key holds that.
+#[test]
+fn reads_cost_nothing() {
+    let reads: String = (1..=50)
+        .map(|n| format!("c{n} 10..{} GET x -> VALUE pear\n", 20 + n))
+        .collect();
+    let refused: String = (51..=99)
+        .map(|n| format!("c{n} 10..{} INCR x -> ERROR NOT_A_NUMBER no\n", 20 + n))
+        .collect();
+    let put = "c100 0..1 PUT x pear -> OK\n";
+    costs_at_most(250, &format!("{put}{reads}{refused}"));
+}
+
+/// Which of them came last does not matter to anybody.
+#[test]
+fn writes_that_nobody_looks_at_cost_nothing() {
+    let puts: String = (1..=30)
+        .map(|n| format!("c{n} 10..{} PUT x {n} -> OK\n", 20 + n))
+        .collect();
+    // Not one configuration an order, but one a value that the key may hold.
+    costs_at_most(1_000, &puts);
+    // Nor to those who would be content with any.
+    costs_at_most(1_100, &format!("c31 5.. DELETE x\n{puts}"));
+}
+
+#[test]
+fn open_operations_that_nobody_needs_are_not_looked_at() {
+    let open: String = (1..=100)
+        .map(|n| format!("c{n} 0.. PUT x {n}\n c{n} 1.. GET x\n"))
+        .collect();
+    let seen = "c101 5..6 PUT x pear -> OK\n c101 7..8 GET x -> VALUE pear\n";
+    costs_at_most(10, &format!("{open}{seen}"));
+    costs_at_most(20, &format!("c102 4.. DELETE x\n{open}{seen}"));
+}
+
+/// Of two keys, the one that failed first is told, whatever happened to it later.
+#[test]
+fn the_earliest_key_is_told() {
+    let failing = |key: &str, at: u64| {
+        format!(
+            "c1 0..1 PUT {key} 1 -> OK\n c2 {at}..{} GET {key} -> VALUE 7\n",
+            at + 1
+        )
+    };
+    let later = "c3 90..91 GET x -> VALUE 1\n c3 92..93 GET y -> VALUE 1\n";
+    let told = |lines: &str| {
+        let found = judge(lines).violation.expect("nobody wrote 7");
+        String::from_utf8(found.key.to_vec()).unwrap()
+    };
+    assert_eq!(
+        told(&[&failing("x", 10), &failing("y", 20), later].concat()),
+        "x"
+    );
+    assert_eq!(
+        told(&[&failing("x", 20), &failing("y", 10), later].concat()),
+        "y"
+    );
+    // Of those that failed at one time, the first in byte order.
+    assert_eq!(told("c1 0..1 LIST -> COUNT 2 x 7 y 7"), "x");
 }
 
 /// The counter-example has the three operations that clash, of the dozens around them.

@@ -1,8 +1,12 @@
 //! The file format, and the drawing.
 
 use super::super::format::{self, FIRST_LINE, read};
-use super::super::history::{End, OperationId};
-use super::{bad, reply_of, request_of};
+use super::super::history::{End, History, Operation, OperationId};
+use super::super::part::Parts;
+use super::super::shrink::Shrunk;
+use super::super::timeline::Counterexample;
+use super::super::{Begins, STATES_MAX, check};
+use super::{bad, history, reply_of, request_of};
 
 const ID: OperationId = OperationId {
     client: 3,
@@ -67,6 +71,12 @@ fn a_file_that_a_killed_recorder_left_is_read_up_to_its_last_whole_line() {
 }
 
 #[test]
+fn an_end_may_come_at_the_very_time_of_its_call() {
+    let recorded = read(b"history 1\n5 c1.1 call GET x\n5 c1.1 reply NOT_FOUND\n").unwrap();
+    assert_eq!(recorded.history.operations()[0].ended(), Some(5));
+}
+
+#[test]
 fn what_is_no_history_is_refused_with_its_line() {
     for (text, line, word) in [
         ("", 1, "history 1"),
@@ -97,6 +107,11 @@ fn what_is_no_history_is_refused_with_its_line() {
             "history 1\n1 c1.1 call LIST\n2 c1.1 reply COUNT 2 a 1\n",
             3,
             "a key",
+        ),
+        (
+            "history 1\n1 c1.1 call LIST\n2 c1.1 reply KOUNT 1 a 1\n",
+            3,
+            "KOUNT",
         ),
     ] {
         let error = read(text.as_bytes()).unwrap_err();
@@ -129,9 +144,75 @@ fn the_drawing_shows_who_overlaps_whom() {
 #[test]
 fn many_events_make_a_narrow_drawing() {
     let mut lines = String::new();
-    for n in 0..60 {
-        lines += &format!("c{} {n}..{} INCR x -> VALUE 1\n", n + 1, n + 100);
+    for n in 0..30 {
+        lines += &format!("c1 {}..{} PUT x {n} -> OK\n", 10 * n, 10 * n + 1);
     }
-    let text = bad(&lines);
-    assert!(text.lines().all(|line| line.len() < 250), "{text}");
+    let history = history(&lines);
+    let part = &Parts::of(&history).parts[0];
+    let all = Shrunk {
+        kept: (0..30).collect(),
+        aside: Vec::new(),
+        others: 0,
+        last: 29,
+    };
+    let text = Counterexample::new(&history, part, &all).to_string();
+    assert_eq!(text.matches("|=").count(), 0, "one column an event: {text}");
+    assert_eq!(text.matches("||").count(), 30, "{text}");
+    assert!(text.lines().all(|line| line.len() < 140), "{text}");
+    assert!(!text.contains("Whatever the other"), "{text}");
+}
+
+/// All that a drawing can have: who cannot be explained, a write that was given up but is seen, a
+/// refused write that is seen, and one operation and one refused write more that do not matter.
+#[test]
+fn a_drawing_reads_by_eye() {
+    let refused = |client, text: &str| Operation {
+        id: OperationId { client, number: 1 },
+        request: request_of(text),
+        called: 2_000_000,
+        resent: 0,
+        end: End::Refused(2_500_000, "no server answered".into()),
+    };
+    let mut operations = history(
+        "c1 1000000.. PUT x 1
+         c3 1500000..2000000 PUT x 2 -> OK
+         c2 3000000..4000000 GET x -> VALUE 1
+         c3 5000000..5000000 PUT x 3 -> OK
+         c2 7000000..8000000 GET x -> VALUE 1",
+    )
+    .operations()
+    .to_vec();
+    operations.push(refused(4, "PUT x 1"));
+    operations.push(refused(5, "PUT x 9"));
+    let report = check(&History::new(operations), Begins::Empty, STATES_MAX);
+    assert_eq!(
+        report.violation.unwrap().to_string(),
+        r#"not linearizable: key "x", by 3 of its 5 operations up to 8.000 ms
+
+        called          ended
+      1.000 ms           open  c1.1  |===========================================~   PUT x 1 -> no answer: lost   (whenever it was done)
+      2.000 ms       2.500 ms  c4.1       |====|                                     PUT x 1 -> refused: no server answered   (refused: must never be seen)
+      3.000 ms       4.000 ms  c2.1                 |====|                           GET x -> VALUE 1
+      5.000 ms       5.000 ms  c3.2                           ||                     PUT x 3 -> OK
+      7.000 ms       8.000 ms  c2.2                                |====|            GET x -> VALUE 1   <- cannot be
+
+No order of these lets c2.2 see "1".
+Whatever the other 1 did and saw: no order of these has their answers.
+"#
+    );
+}
+
+#[test]
+fn the_words_name_who_left_something_else() {
+    let text = bad("c1 0..1 INCR x -> VALUE 1
+         c1 2..3 PUT x 7 -> OK
+         c2 4..5 GET x -> VALUE 1");
+    assert!(text.contains("c2.1 saw \"1\" of c1.1"), "{text}");
+    assert!(text.contains("c1.2 left something else"), "{text}");
+    // Not the one that left the same.
+    let text = bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 PUT x 1 -> OK
+         c1 4..5 PUT x 2 -> OK
+         c2 6..7 GET x -> VALUE 1");
+    assert!(text.contains("c1.3 left something else"), "{text}");
 }

@@ -376,6 +376,45 @@ fn counts_that_leave_no_room_are_refused() {
     assert_eq!(fates.len(), 1);
 }
 
+/// Whoever looks into a broken snapshot is told which lines could have come.
+#[test]
+fn a_line_out_of_turn_is_told_what_may_stand_there() {
+    let mut restore = Restore::default();
+    for (line, expected) in [
+        ("store s17 00c0ffee00c0ffee", "store"),
+        ("opened 3", "origin or opened"),
+        ("session 1", "session, pair or end"),
+        ("pair a 1", "session, pair or end"),
+        ("end 4", "pair or end"),
+        ("", "nothing after the end of a snapshot"),
+    ] {
+        assert_eq!(
+            restore.line(b"rubbish").unwrap_err().to_string(),
+            format!("expected {expected}, found \"rubbish\"")
+        );
+        if !line.is_empty() {
+            restore.line(line.as_bytes()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_hash_is_16_hex_digits() {
+    for hash in [
+        "00c0ffee00c0ffe",
+        "000c0ffee00c0ffee",
+        "+0c0ffee00c0ffee",
+        "+00c0ffee00c0ffee",
+        "00c0ffee00c0ffex",
+    ] {
+        let error = Restore::default().line(format!("store s17 {hash}").as_bytes());
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            format!("expected a hash of 16 hex digits, found \"{hash}\"")
+        );
+    }
+}
+
 #[test]
 fn sessions_that_cannot_be_are_refused() {
     let mut restore = Restore::default();

@@ -223,6 +223,16 @@ fn a_retry_in_a_session_brings_no_old_value_back() {
     assert_eq!(store.get(b"k"), None);
 }
 
+/// What `STATUS` counts.
+#[test]
+fn a_store_tells_how_many_keys_and_sessions_it_has() {
+    let mut store = Store::new();
+    assert!(store.is_empty() && store.sessions().is_empty());
+    apply(&mut store, "n1.1.1 put k a ; n1.1.2 session");
+    assert_eq!((store.len(), store.is_empty()), (1, false));
+    assert_eq!(store.sessions().len(), 1);
+}
+
 #[test]
 fn a_slot_that_changes_nothing_still_counts() {
     let mut store = Store::new();

@@ -464,3 +464,12 @@ proptest! {
         }
     }
 }
+
+/// What people type.
+#[test]
+fn a_list_of_everything_is_asked_for_by_its_word_alone() {
+    let mut line = Vec::new();
+    let read = Read::List { prefix: bytes("") };
+    write_request(&mut line, &Request::Read { local: false, read });
+    assert_eq!(line, b"LIST\n");
+}
