@@ -288,27 +288,25 @@ impl Replica {
         self.finish_recall(out);
     }
 
-    /// Accepts what was told, once all that is decided before it is here.
+    /// Accepts what was told, once all that is decided before it is here and the acceptor is up.
     fn finish_recall(&mut self, out: &mut Outbox) {
+        // An acceptor that is being recovered was read from a log that says nothing of all this yet.
+        let Some(acceptor) = &mut self.acceptor else {
+            return;
+        };
         let decided = self.learner.decided();
-        let waits = |recalled: &mut Recalled| recalled.decided <= decided;
-        let Some(recalled) = self.memory.recalled.take_if(waits) else {
+        let here = |recalled: &mut Recalled| recalled.decided <= decided;
+        let Some(recalled) = self.memory.recalled.take_if(here) else {
             return;
         };
         for told in recalled.accepted {
-            let own = self.acceptor.as_ref();
-            let own = own.and_then(|acceptor| acceptor.accepted_ballot(told.slot));
             // What a damaged log still holds may be newer.
-            if own < Some(told.ballot) {
-                if let Some(acceptor) = &mut self.acceptor {
-                    acceptor.recall(told.slot, told.ballot, &told.value);
-                }
+            if acceptor.accepted_ballot(told.slot) < Some(told.ballot) {
+                acceptor.recall(told.slot, told.ballot, &told.value);
                 out.record(Record::Accept(told.ballot, told.slot, told.value));
             }
         }
-        if let Some(acceptor) = &mut self.acceptor {
-            acceptor.promise(recalled.ballot);
-        }
+        acceptor.promise(recalled.ballot);
         out.record(Record::Promise(recalled.ballot));
         info!("all that this server may have forgotten is here again: it votes");
         self.become_sound(out);
