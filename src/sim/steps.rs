@@ -8,7 +8,7 @@ use super::clock::{Due, MS};
 use super::counts::Seen;
 use super::disk::SimDir;
 use super::memory::{self, with_mistake};
-use super::node::{AcceptorState, Arrival, Crash, Group, Job, Running, Snapshot, Weak};
+use super::node::{AcceptorState, Arrival, Crash, Group, Job, Running, Snapshot};
 use super::watch::{Checked, ensure};
 use super::world::{World, line, tell, text};
 use super::{Mistake, service};
@@ -226,10 +226,6 @@ impl World {
         for applied in self.watch.look(id, &mut run.replica, status)? {
             self.history.on_applied(applied)?;
         }
-        let at = &mut self.nodes[node];
-        at.joined |= status.acceptor_up;
-        let whole = |weak: &mut Weak| status.acceptor_up && status.applied >= weak.until;
-        at.weak.take_if(whole);
         let leads = (status.role == "leader").then_some(status.ballot);
         if leads != run.leads {
             run.leads = leads;
@@ -396,7 +392,21 @@ impl World {
         let run = at.running.as_mut().expect("it runs");
         let pending = std::mem::take(&mut run.pending);
         run.pending_bytes = 0;
-        self.on_durable(node, pending)
+        self.on_durable(node, pending)?;
+        self.look_at_weak(node);
+        Ok(())
+    }
+
+    /// A node that had lost something is whole again once all that it was told is durable.
+    fn look_at_weak(&mut self, node: usize) {
+        let at = &mut self.nodes[node];
+        let Some(run) = at.running.as_ref().filter(|run| run.jobs.is_empty()) else {
+            return;
+        };
+        let votes = !self.watch.has_lost_memory(at.id);
+        let applied = run.replica.status().applied;
+        at.weak.take_if(|weak| votes && applied >= weak.until);
+        at.joined |= votes;
     }
 
     pub(super) fn on_durable(&mut self, node: usize, records: Vec<Record>) -> Checked {

@@ -95,7 +95,12 @@ fn index(slot: Slot) -> usize {
 
 impl Watch {
     pub(super) fn new(members: Members) -> Self {
-        let nodes = members.iter().map(|_| Watched::default()).collect();
+        // All begin blank.
+        let blank = |_| Watched {
+            lost: true,
+            ..Watched::default()
+        };
+        let nodes = members.iter().map(blank).collect();
         Self {
             members,
             nodes,
@@ -419,6 +424,11 @@ impl Watch {
     /// A node is gone.
     pub(super) fn on_crash(&mut self, id: NodeId) {
         self.nodes[place(id)].looked = Slot::ZERO;
+    }
+
+    /// Whether its disk does not say that it remembers all its votes.
+    pub(super) fn has_lost_memory(&self, id: NodeId) -> bool {
+        self.nodes[place(id)].lost
     }
 
     /// A node has lost its memory, or some of it: what it told and voted it need not know any more.
