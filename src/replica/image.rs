@@ -42,8 +42,8 @@ pub(super) struct Images {
     /// The image that peers fetch, and when one did last.
     sent: Option<(Arc<Store>, u64)>,
     incoming: Option<Incoming>,
-    /// The image that the shell makes durable at the moment.
-    kept: Option<Slot>,
+    /// The shell makes an image durable at the moment.
+    keeping: bool,
     /// The shell wants a snapshot, as soon as it would hold something new.
     wanted: bool,
     /// The last slot that a durable snapshot of this node holds.
@@ -75,7 +75,7 @@ impl Images {
 
     /// Whether an image comes or is being made durable, so that fetching values can wait.
     pub(super) fn is_busy(&self) -> bool {
-        self.incoming.is_some() || self.kept.is_some()
+        self.incoming.is_some() || self.keeping
     }
 }
 
@@ -88,7 +88,7 @@ impl Replica {
     /// Takes a snapshot if one is wanted, none is under way, and it would hold something new.
     pub(super) fn take_snapshot(&mut self, out: &mut Outbox) {
         let images = &mut self.images;
-        if images.wanted && images.kept.is_none() && self.applied > images.durable {
+        if images.wanted && !images.keeping && self.applied > images.durable {
             images.wanted = false;
             let image = Arc::new(self.store.lock().clone());
             self.keep(image, out);
@@ -96,14 +96,14 @@ impl Replica {
     }
 
     fn keep(&mut self, image: Arc<Store>, out: &mut Outbox) {
-        self.images.kept = Some(Slot(image.applied()));
+        self.images.keeping = true;
         out.keep = Some(image);
     }
 
     /// An image is durable.
     pub(super) fn on_kept(&mut self, image: &Arc<Store>, out: &mut Outbox) {
         let slot = Slot(image.applied());
-        self.images.kept = None;
+        self.images.keeping = false;
         self.images.durable = self.images.durable.max(slot);
         if slot > self.applied {
             self.install(image, out);
@@ -163,7 +163,7 @@ impl Replica {
         (next, lines): (Option<Value>, &[Value]),
         out: &mut Outbox,
     ) {
-        if slot <= self.applied || self.images.kept.is_some() {
+        if slot <= self.applied || self.images.keeping {
             return;
         }
         if *place == start() && self.may_begin(from) {
@@ -205,7 +205,7 @@ impl Replica {
     /// Whether the first piece of an image of this peer is welcome.
     fn may_begin(&self, from: NodeId) -> bool {
         let incoming = self.images.incoming.as_ref();
-        incoming.is_none_or(|known| known.from == from || self.now >= known.came + PATIENCE_TICKS)
+        incoming.is_none_or(|known| known.from == from)
     }
 
     fn finish_image(&mut self, out: &mut Outbox) {
