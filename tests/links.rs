@@ -154,14 +154,27 @@ fn a_link_that_holds_delivers_later_even_what_a_dead_sender_left() {
     let (link, listener) = link();
     link.set(Passage::Held);
     let (mut near, mut far) = connect(&link, &listener);
+    // One after another, so that they are two pieces and only the first can stand at the head.
     near.write_all(b"old").unwrap();
+    wait_until_late(&link, 3);
     near.write_all(b" news\n").unwrap();
+    wait_until_late(&link, 9);
     drop(near);
     assert_quiet(&mut far);
     link.set(Passage::Open);
     assert_arrives(&mut far, b"old news\n");
     assert_closed(&mut far);
     assert_eq!(link.traffic().late_bytes, 9);
+}
+
+/// Until the link has taken so many bytes and keeps them waiting.
+fn wait_until_late(link: &Link, bytes: u64) {
+    let end = Instant::now() + LIMIT;
+    while link.traffic().late_bytes < bytes {
+        assert!(Instant::now() < end, "{:?}", link.traffic());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(link.traffic().late_bytes, bytes);
 }
 
 #[test]

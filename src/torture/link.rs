@@ -91,6 +91,12 @@ impl Traffic {
         self.closed + self.refused + self.late_bytes + self.lost_bytes > 0
     }
 
+    fn count_late(&mut self, piece: &mut Piece) {
+        if !std::mem::replace(&mut piece.late, true) {
+            self.late_bytes += piece.bytes.len() as u64;
+        }
+    }
+
     /// What came after `before`.
     pub fn since(self, before: Self) -> Self {
         Self {
@@ -146,6 +152,8 @@ impl Ends {
 /// Bytes that arrived together.
 struct Piece {
     at: Instant,
+    /// It is counted among those that were kept waiting.
+    late: bool,
     bytes: Vec<u8>,
 }
 
@@ -267,7 +275,8 @@ impl Shared {
     ) -> io::Result<()> {
         let (pieces, waiting) = bounded(PIECES_MAX);
         let (back_near, back_far) = (near.try_clone()?, far.try_clone()?);
-        spawn("link-in", move || take(near, &pieces))?;
+        let taker = Arc::clone(self);
+        spawn("link-in", move || taker.take_all(near, &pieces))?;
         let out = Arc::clone(self);
         spawn("link-out", move || {
             out.deliver_all(number, &waiting, far);
@@ -280,10 +289,31 @@ impl Shared {
         })
     }
 
+    /// Reads up to the end. What comes while the link keeps things waiting is late from the start,
+    /// though it may never stand at the head of its queue meanwhile.
+    fn take_all(&self, mut near: TcpStream, pieces: &Sender<Piece>) {
+        let mut buffer = vec![0; PIECE_BYTES_MAX];
+        while let Ok(count @ 1..) = near.read(&mut buffer) {
+            let mut piece = Piece {
+                at: Instant::now(),
+                late: false,
+                bytes: buffer[..count].to_vec(),
+            };
+            let mut state = self.state.lock();
+            if matches!(state.passage, Passage::Late(_) | Passage::Held) {
+                state.traffic.count_late(&mut piece);
+            }
+            drop(state);
+            if pieces.send(piece).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Until the sender has closed and all is delivered, or the connection is gone.
     fn deliver_all(&self, number: u64, waiting: &Receiver<Piece>, mut far: TcpStream) {
-        for piece in waiting {
-            match self.wait_for_passage(number, &piece) {
+        for mut piece in waiting {
+            match self.wait_for_passage(number, &mut piece) {
                 Fate::Deliver if far.write_all(&piece.bytes).is_ok() => {}
                 Fate::Swallow => {}
                 Fate::Deliver | Fate::Gone => return,
@@ -291,9 +321,8 @@ impl Shared {
         }
     }
 
-    fn wait_for_passage(&self, number: u64, piece: &Piece) -> Fate {
+    fn wait_for_passage(&self, number: u64, piece: &mut Piece) -> Fate {
         let bytes = piece.bytes.len() as u64;
-        let mut late = false;
         let mut state = self.state.lock();
         loop {
             let State {
@@ -316,8 +345,8 @@ impl Shared {
                 }
                 Passage::Cut => return Fate::Gone,
             };
-            if *passage != Passage::Open && !std::mem::replace(&mut late, true) {
-                traffic.late_bytes += bytes;
+            if *passage != Passage::Open {
+                traffic.count_late(piece);
             }
             if due.is_some_and(|due| Instant::now() >= due) {
                 traffic.delivered_bytes += bytes;
@@ -344,20 +373,6 @@ enum Fate {
     Deliver,
     Swallow,
     Gone,
-}
-
-/// Reads up to the end.
-fn take(mut near: TcpStream, pieces: &Sender<Piece>) {
-    let mut buffer = vec![0; PIECE_BYTES_MAX];
-    while let Ok(count @ 1..) = near.read(&mut buffer) {
-        let piece = Piece {
-            at: Instant::now(),
-            bytes: buffer[..count].to_vec(),
-        };
-        if pieces.send(piece).is_err() {
-            return;
-        }
-    }
 }
 
 /// The threads of a link need next to no stack, and there may be hundreds.
