@@ -38,6 +38,11 @@ impl Hard {
     }
 }
 
+/// Whether a log says that memory was lost and has not come back.
+pub(super) fn is_lost(records: &[Record]) -> bool {
+    Hard::of(records).sound == Some(false)
+}
+
 /// The slot that a record is about, if it is about one.
 fn slot_of(record: &Record) -> Option<Slot> {
     match record {
@@ -113,7 +118,7 @@ pub(super) fn remains(
         "P40: the damaged log of {id} says {invented:?}, which it never was told"
     );
     ensure!(
-        Hard::of(records).sound == Some(false),
+        is_lost(records),
         "P40: {id} starts from a damaged log and does not know that it has lost its memory"
     );
     Ok(())

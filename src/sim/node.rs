@@ -161,6 +161,8 @@ pub(super) struct Node {
     pub(super) slow_sync: u64,
     /// What was done to its disk and not found yet.
     pub(super) harm: Option<Harm>,
+    /// A start since has failed: it may have written down already what is lost.
+    pub(super) start_failed: bool,
     pub(super) weak: Option<Weak>,
     /// A byte of a snapshot that is there was flipped.
     pub(super) snapshot_flipped: bool,
@@ -185,6 +187,7 @@ impl Node {
             acceptor_failed: 0,
             slow_sync: 0,
             harm: None,
+            start_failed: false,
             weak: None,
             snapshot_flipped: false,
             joined: false,
