@@ -35,6 +35,7 @@ use std::fmt;
 
 pub use open::Recovery;
 pub use spare::SpareJob;
+pub use trim::Removal;
 
 /// The longest text of a record, in bytes. A longer one is refused before anything is kept.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -279,15 +280,15 @@ impl<D: Dir> Log<D> {
     }
 
     /// After the first error nothing is known about the disk, so nothing is tried again (P37).
-    fn unless_failed(
+    fn unless_failed<T>(
         &mut self,
-        run: impl FnOnce(&mut Self) -> Result<(), LogError>,
-    ) -> Result<(), LogError> {
+        run: impl FnOnce(&mut Self) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
         self.check()?;
         self.failed = true;
-        run(self)?;
+        let done = run(self)?;
         self.failed = false;
-        Ok(())
+        Ok(done)
     }
 
     fn path(&self) -> String {

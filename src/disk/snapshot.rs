@@ -151,12 +151,3 @@ fn parse(bytes: &[u8], slot: Slot) -> Result<Store, (usize, String)> {
     }
     Ok(store)
 }
-
-/// Removes the snapshots before `upto`, the oldest first. The removal is not yet durable.
-pub(super) fn remove_before<D: Dir>(dir: &D, upto: Slot) -> Result<(), LogError> {
-    for slot in slots(dir)?.into_iter().filter(|&slot| slot < upto) {
-        let name = name_of(slot);
-        dir.remove(&name).context("remove", || dir.path_of(&name))?;
-    }
-    Ok(())
-}

@@ -6,9 +6,9 @@
 //! next sync. It encodes the votes too, which takes that work off the core.
 //!
 //! When the log has grown to half its bound, it asks the core for a snapshot. A thread of its own
-//! writes that, while the log goes on; then the log is trimmed. Should the log reach its bound before,
-//! it waits for the snapshot: a server that writes faster than its disk takes snapshots slows down,
-//! and does not fill the disk.
+//! writes that, while the log goes on; then the log is trimmed, and a thread of its own removes what
+//! is left over. Should the log reach its bound before, it waits for them: a server that writes faster
+//! than its disk takes snapshots slows down, and does not fill the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +17,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use log::{debug, info, warn};
 
+use crate::disk::LogError;
 use crate::disk::dir::Dir;
 use crate::disk::log::Log;
 use crate::disk::snapshot;
@@ -54,8 +55,8 @@ enum Job {
     Recover,
     /// Make this snapshot durable.
     Keep(Arc<Store>),
-    /// A snapshot is durable: trim the log.
-    Written,
+    /// A helper thread is done.
+    Done,
     /// Commit what is there and end.
     Stop,
 }
@@ -144,14 +145,14 @@ pub(super) fn start<D: Dir>(
     let (jobs_tx, jobs) = lane();
     let (told_tx, told) = lane();
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    let (written_tx, written) = lane();
+    let (done_tx, done) = lane();
     let thread = Thread {
         log,
         dir,
         log_bytes_max,
         snapshot: Snapshot::None,
-        written,
-        written_tx,
+        done,
+        done_tx,
         me,
         jobs,
         jobs_tx: jobs_tx.clone(),
@@ -177,6 +178,17 @@ enum Snapshot {
     Wanted,
     /// A thread writes it.
     Writing,
+    /// It is durable; a thread removes what it is there instead of.
+    Removing,
+}
+
+/// What a helper thread has done.
+#[derive(Debug)]
+enum Done {
+    /// This snapshot is durable.
+    Written(Arc<Store>),
+    /// What a trim left over is gone.
+    Removed,
 }
 
 struct Thread<D: Dir> {
@@ -185,9 +197,8 @@ struct Thread<D: Dir> {
     /// How many bytes the log should have at most.
     log_bytes_max: usize,
     snapshot: Snapshot,
-    /// Snapshots that a thread has written.
-    written: Receiver<Arc<Store>>,
-    written_tx: Sender<Arc<Store>>,
+    done: Receiver<Done>,
+    done_tx: Sender<Done>,
     me: NodeId,
     jobs: Receiver<Job>,
     jobs_tx: Sender<Job>,
@@ -205,7 +216,7 @@ impl<D: Dir> Thread<D> {
             self.wait_at_bound();
             let last = self.take_group(job);
             match last {
-                None | Some(Job::Step { .. } | Job::Written) => {}
+                None | Some(Job::Step { .. } | Job::Done) => {}
                 Some(Job::Recover) => self.recover(),
                 Some(Job::Keep(image)) => self.write_snapshot(image),
                 Some(Job::Stop) => {
@@ -214,7 +225,7 @@ impl<D: Dir> Thread<D> {
                     return;
                 }
             }
-            self.take_written();
+            self.take_done();
             self.want_snapshot();
             self.prepare_spare();
         }
@@ -230,59 +241,101 @@ impl<D: Dir> Thread<D> {
         }
     }
 
-    /// Writes a snapshot, while the log goes on.
+    /// Writes a snapshot, while the log goes on. One that a peer has sent may come right behind an own.
     fn write_snapshot(&mut self, image: Arc<Store>) {
-        let (dir, written) = (self.dir.clone(), self.written_tx.clone());
-        let jobs = self.jobs_tx.clone();
-        let write = move || {
+        self.wait_for_removal();
+        let dir = self.dir.clone();
+        self.help("snapshot", Snapshot::Writing, move || {
             let began = Instant::now();
-            let bytes =
-                snapshot::write(&dir, &image).unwrap_or_else(|error| end_on_disk_failure(&error));
+            let bytes = snapshot::write(&dir, &image)?;
             info!(
                 "wrote a snapshot of s{}: {} keys, {bytes} bytes in {} ms",
                 image.applied(),
                 image.len(),
                 began.elapsed().as_millis()
             );
-            let _ = written.send(image);
-            let _ = jobs.send(Job::Written);
-        };
-        match spawn("snapshot", write) {
-            Ok(_) => self.snapshot = Snapshot::Writing,
+            Ok(Done::Written(image))
+        });
+    }
+
+    /// Trims the log under a snapshot that is durable, and removes what is left over, while the log
+    /// goes on.
+    fn trim(&mut self, image: Arc<Store>) {
+        let before = self.log.bytes();
+        let removal = self
+            .log
+            .trim(Slot(image.applied()))
+            .unwrap_or_else(|error| end_on_disk_failure(&error));
+        debug!("trimmed the log: {before} bytes, now {}", self.log.bytes());
+        self.tell(Told::Kept(image));
+        self.help("removal", Snapshot::Removing, move || {
+            removal.run().map(|()| Done::Removed)
+        });
+    }
+
+    /// Has a thread of its own do this.
+    fn help(
+        &mut self,
+        thread: &str,
+        state: Snapshot,
+        work: impl FnOnce() -> Result<Done, LogError> + Send + 'static,
+    ) {
+        let (done, jobs) = (self.done_tx.clone(), self.jobs_tx.clone());
+        let started = spawn(thread, move || {
+            let _ = done.send(work().unwrap_or_else(|error| end_on_disk_failure(&error)));
+            let _ = jobs.send(Job::Done);
+        });
+        match started {
+            Ok(_) => self.snapshot = state,
             Err(error) => end_on_disk_failure(&error),
         }
     }
 
-    /// Trims the log under the snapshots that are durable.
-    fn take_written(&mut self) {
-        while let Ok(image) = self.written.try_recv() {
-            self.trim(image);
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Written(image) => self.trim(image),
+            Done::Removed => self.snapshot = Snapshot::None,
         }
     }
 
-    fn trim(&mut self, image: Arc<Store>) {
-        let before = self.log.bytes();
-        self.log
-            .trim(Slot(image.applied()))
-            .unwrap_or_else(|error| end_on_disk_failure(&error));
-        debug!("trimmed the log: {before} bytes, now {}", self.log.bytes());
-        self.snapshot = Snapshot::None;
-        self.tell(Told::Kept(image));
+    fn take_done(&mut self) {
+        while let Ok(done) = self.done.try_recv() {
+            self.on_done(done);
+        }
+    }
+
+    /// Waits until the helper thread that is at work is done.
+    fn wait_for_helper(&mut self) {
+        if let Ok(done) = self.done.recv() {
+            self.on_done(done);
+        }
+    }
+
+    fn wait_for_removal(&mut self) {
+        while self.snapshot == Snapshot::Removing {
+            self.wait_for_helper();
+        }
     }
 
     /// A log at its bound waits for the snapshot under which it can be trimmed.
     fn wait_at_bound(&mut self) {
-        if self.snapshot != Snapshot::Writing || self.log.bytes() < self.log_bytes_max {
+        if !self.is_full() {
             return;
         }
         let began = Instant::now();
-        if let Ok(image) = self.written.recv() {
-            self.trim(image);
+        while self.is_full() {
+            self.wait_for_helper();
         }
         warn!(
             "the log was full: waited {} ms for a snapshot",
             began.elapsed().as_millis()
         );
+    }
+
+    /// At its bound, and a helper thread is at work to change that.
+    fn is_full(&self) -> bool {
+        let helped = matches!(self.snapshot, Snapshot::Writing | Snapshot::Removing);
+        helped && self.log.bytes() >= self.log_bytes_max
     }
 
     // --- Records and votes ---
@@ -360,6 +413,8 @@ impl<D: Dir> Thread<D> {
 
     /// D8: the same code as after a restart of the process.
     fn recover(&mut self) {
+        // Or a file could go just when it is to be read.
+        self.wait_for_removal();
         self.commit();
         let records = self
             .log

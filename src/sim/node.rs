@@ -161,8 +161,8 @@ pub(super) struct Node {
     pub(super) slow_sync: u64,
     /// What was done to its disk and not found yet.
     pub(super) harm: Option<Harm>,
-    /// A start since has failed: it may have written down already what is lost.
-    pub(super) start_failed: bool,
+    /// How many starts have failed since: one may have written down already what is lost.
+    pub(super) failed_starts: u32,
     pub(super) weak: Option<Weak>,
     /// A byte of a snapshot that is there was flipped.
     pub(super) snapshot_flipped: bool,
@@ -187,7 +187,7 @@ impl Node {
             acceptor_failed: 0,
             slow_sync: 0,
             harm: None,
-            start_failed: false,
+            failed_starts: 0,
             weak: None,
             snapshot_flipped: false,
             joined: false,

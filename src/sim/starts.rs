@@ -80,7 +80,7 @@ impl World {
         match self.open_log(node) {
             Ok((log, recovery)) => self.start_from(node, log, recovery),
             Err(LogError::Io { .. }) => {
-                self.nodes[node].start_failed = true;
+                self.nodes[node].failed_starts += 1;
                 self.clock.after(START_AGAIN, Due::Start { node });
                 Ok(())
             }
@@ -105,7 +105,8 @@ impl World {
         let at = &mut self.nodes[node];
         let (id, harm) = (at.id, at.harm.take());
         let damage = recovery.damage.first();
-        let known = std::mem::take(&mut at.start_failed) && memory::is_lost(&recovery.records);
+        let failed_starts = std::mem::take(&mut at.failed_starts);
+        let known = failed_starts > 0 && memory::is_lost(&recovery.records);
         let harmed = matches!(harm, Some(Harm::Log | Harm::Wiped { blank: false }));
         ensure!(
             damage.is_some() == harmed || harmed && known,

@@ -508,7 +508,7 @@ impl World {
 /// What the snapshot's thread does, and the log thread after it.
 pub(super) fn keep_image(run: &mut Running, dir: &SimDir, image: &Store) -> Result<(), LogError> {
     snapshot::write(dir, image)?;
-    run.log.trim(Slot(image.applied()))
+    run.log.trim(Slot(image.applied()))?.run()
 }
 
 /// What the log thread does with a group, but for the votes.

@@ -3,6 +3,9 @@
 //! First the log says, durably, from which segment on it must be whole; only then do files go, the
 //! oldest first. So whatever a crash leaves of them, a log is whole from there on or damaged, and
 //! nothing in between (P21); what is left over goes with the next trim.
+//!
+//! To remove a hundred megabytes takes tens of milliseconds, and nothing rests on it: so a trim only
+//! says what is to go, and a helper thread may remove it while the log goes on.
 
 use super::super::body::{Body, First};
 use super::super::dir::Dir;
@@ -14,14 +17,15 @@ use crate::paxos::record::Record;
 use crate::paxos::types::Slot;
 
 impl<D: Dir> Log<D> {
-    /// Commits all that was appended, and that the slots up to `upto` are trimmed; then removes the
-    /// segments that say nothing about later slots, from the oldest on up to the first that does, and
-    /// the snapshots before `upto`. A snapshot of `upto` or later must be durable.
-    pub fn trim(&mut self, upto: Slot) -> Result<(), LogError> {
+    /// Commits all that was appended, and that the slots up to `upto` are trimmed. Returns what may go
+    /// now: the segments that say nothing about later slots, from the oldest on up to the first that
+    /// does, and the snapshots before `upto`. A snapshot of `upto` or later must be durable. Until the
+    /// removal is done, [`read_all`](Self::read_all) may miss a file that it has seen.
+    pub fn trim(&mut self, upto: Slot) -> Result<Removal<D>, LogError> {
         self.unless_failed(|log| {
-            let newest = snapshot::slots(&log.dir)?.pop();
+            let snapshots = snapshot::slots(&log.dir)?;
             assert!(
-                newest >= Some(upto),
+                snapshots.last() >= Some(&upto),
                 "P21: no snapshot holds the slots up to {upto}, which are to be trimmed"
             );
             log.commit_kept()?;
@@ -37,10 +41,12 @@ impl<D: Dir> Log<D> {
             }
             log.commit_kept()?;
             log.first = first;
-            log.remove_before_first()?;
-            snapshot::remove_before(&log.dir, upto)?;
+            let mut names = log.forget_before_first();
+            let snapshots = snapshots.into_iter().filter(|&slot| slot < upto);
+            names.extend(snapshots.map(snapshot::name_of));
             log.trimmed_bytes = log.bytes();
-            log.dir.sync_names().context("sync", || log.dir.path_of(""))
+            let dir = log.dir.clone();
+            Ok(Removal { dir, names })
         })
     }
 
@@ -52,16 +58,34 @@ impl<D: Dir> Log<D> {
         First { segment, seq }
     }
 
-    fn remove_before_first(&mut self) -> Result<(), LogError> {
-        let kept = self
+    /// The names of the segments that go.
+    fn forget_before_first(&mut self) -> Vec<String> {
+        let gone = self
             .older
-            .partition_point(|o| o.number < self.first.segment);
-        for older in self.older.drain(..kept) {
-            let name = segment_name(older.number);
+            .partition_point(|older| older.number < self.first.segment);
+        let gone = self.older.drain(..gone);
+        gone.map(|older| segment_name(older.number)).collect()
+    }
+}
+
+/// Files that are of no account any more. Dropped undone, they go with a later start's first trim.
+#[derive(Debug)]
+#[must_use = "the disk fills up with what is never removed"]
+pub struct Removal<D: Dir> {
+    dir: D,
+    names: Vec<String>,
+}
+
+impl<D: Dir> Removal<D> {
+    /// Removes them, the oldest first; durable when this returns.
+    pub fn run(self) -> Result<(), LogError> {
+        for name in &self.names {
             self.dir
-                .remove(&name)
-                .context("remove", || self.dir.path_of(&name))?;
+                .remove(name)
+                .context("remove", || self.dir.path_of(name))?;
         }
-        Ok(())
+        self.dir
+            .sync_names()
+            .context("sync", || self.dir.path_of(""))
     }
 }

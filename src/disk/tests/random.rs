@@ -89,7 +89,7 @@ proptest! {
         }
         if trim {
             snapshot::write(&dir, &store(9)).unwrap();
-            log.trim(Slot(9)).unwrap();
+            log.trim(Slot(9)).unwrap().run().unwrap();
         }
         let mut appended = log.read_all().unwrap();
         let mut before = appended.clone();

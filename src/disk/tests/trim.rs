@@ -1,6 +1,7 @@
 //! The end of old segments, and that what they said is carried on (P21).
 
 use super::super::damage::{Damage, SnapshotDamage};
+use super::super::log::Removal;
 use super::super::snapshot;
 use super::snapshots::store;
 use super::*;
@@ -60,6 +61,39 @@ fn meaning(records: &[Record]) -> (String, Acceptor, BTreeSet<Slot>) {
     (carry.to_string(), acceptor, slots)
 }
 
+/// As a server does, but that there the removal has a thread of its own.
+fn trim(log: &mut Log<MemDir>, upto: u64) -> Result<(), LogError> {
+    log.trim(Slot(upto)).and_then(Removal::run)
+}
+
+/// The log goes on while a helper thread removes what it left.
+#[test]
+fn a_removal_may_come_later_or_never() {
+    let dir = MemDir::new();
+    let mut log = worn(&dir);
+    for slots in [5, 12] {
+        snapshot::write(&dir, &store(slots)).unwrap();
+    }
+    let removal = log.trim(Slot(12)).unwrap();
+    let without = segments(&dir).len();
+    commit(&mut log, &accepts(21..=30));
+    let with = log.bytes();
+    let never = dir.fork();
+    removal.run().unwrap();
+    assert_eq!(log.bytes(), with);
+    for dir in [&dir, &never] {
+        let recovery = recovered(dir);
+        assert_eq!(recovery.damage, []);
+        assert_eq!(recovery.snapshot, Some(store(12)));
+        assert_eq!(meaning(&recovery.records).2, (13..=30).map(Slot).collect());
+    }
+    assert!(!segments(&dir).contains(&"log-00000001".into()));
+    assert!(!dir.list().unwrap().contains(&snapshot::name_of(Slot(5))));
+    assert!(segments(&never).len() >= without);
+    // A later start's first trim finds what was left.
+    check_trimmed(&never, &log.read_all().unwrap(), 12);
+}
+
 #[test]
 fn a_trim_removes_old_segments_and_snapshots_and_keeps_the_hard_state() {
     let dir = MemDir::new();
@@ -70,7 +104,7 @@ fn a_trim_removes_old_segments_and_snapshots_and_keeps_the_hard_state() {
     let before = log.bytes();
     let all = [log.read_all().unwrap(), vec![Record::Trim(Slot(12))]].concat();
     log.append(&[accept_high(21)]).unwrap();
-    log.trim(Slot(12)).unwrap();
+    trim(&mut log, 12).unwrap();
     assert!(log.bytes() < before);
     let sizes = segments(&dir);
     let sizes: usize = sizes.iter().map(|name| dir.read(name).unwrap().len()).sum();
@@ -105,7 +139,7 @@ fn a_crash_at_any_step_of_a_trim_leaves_a_good_log_and_its_snapshot() {
             snapshot::write(&dir, &store(upto)).unwrap();
             let all = log.read_all().unwrap();
             dir.fail_step(failing);
-            let done = log.trim(Slot(upto)).is_ok();
+            let done = trim(&mut log, upto).is_ok();
             let mut states = vec![dir.fork()];
             for names in 0..=dir.unsynced_names() {
                 for kept in 0..=dir.unsynced_writes() {
@@ -140,7 +174,7 @@ fn check_trimmed(crashed: &MemDir, all: &[Record], upto: u64) {
     assert_eq!(meaning(&recovery.records), meaning(&expected));
     // And the next trim finishes it.
     let (mut log, _) = open(crashed, TINY);
-    log.trim(Slot(upto)).unwrap();
+    trim(&mut log, upto).unwrap();
     commit(&mut log, &[accept_high(30)]);
     let (log, recovery) = open(crashed, TINY);
     assert_eq!(recovery.damage, []);
@@ -163,7 +197,7 @@ fn a_log_that_is_trimmed_is_bounded_for_ever() {
         commit(&mut log, &[accept(n), decided(n)]);
         if log.bytes() > 1_500 {
             dir.put_file(&snapshot::name_of(Slot(n)), b"stands for one");
-            log.trim(Slot(n)).unwrap();
+            trim(&mut log, n).unwrap();
             assert!(log.bytes() <= 900, "{} bytes", log.bytes());
         }
         most = most.max(log.bytes());
@@ -190,7 +224,7 @@ fn the_only_segment_is_left_for_a_new_one_when_it_is_large() {
         let mut log = new_log(&dir, options);
         commit(&mut log, &accepts(1..=records));
         snapshot::write(&dir, &store(records)).unwrap();
-        log.trim(Slot(records)).unwrap();
+        trim(&mut log, records).unwrap();
         assert_eq!(segments(&dir), [left]);
         let (_, recovery) = open(&dir, options);
         assert_eq!(recovery.damage, []);
@@ -205,7 +239,7 @@ fn a_trim_without_its_snapshot_is_a_broken_invariant() {
     let dir = MemDir::new();
     let mut log = worn(&dir);
     snapshot::write(&dir, &store(5)).unwrap();
-    let _ = log.trim(Slot(6));
+    let _ = trim(&mut log, 6);
 }
 
 /// A snapshot that is gone is no loss of votes.
@@ -214,7 +248,7 @@ fn a_snapshot_that_is_missing_is_told_and_nothing_is_lost() {
     let dir = MemDir::new();
     let mut log = worn(&dir);
     snapshot::write(&dir, &store(12)).unwrap();
-    log.trim(Slot(12)).unwrap();
+    trim(&mut log, 12).unwrap();
     dir.remove("snapshot-0000000000000000012").unwrap();
     let recovery = recovered(&dir);
     assert_eq!(recovery.damage, []);
@@ -233,7 +267,7 @@ fn the_first_segment_of_a_trimmed_log_is_missed() {
     let dir = MemDir::new();
     let mut log = worn(&dir);
     snapshot::write(&dir, &store(12)).unwrap();
-    log.trim(Slot(12)).unwrap();
+    trim(&mut log, 12).unwrap();
     let names = segments(&dir);
     assert!(names.len() > 2, "{names:?}");
     dir.remove(&names[0]).unwrap();
@@ -247,7 +281,7 @@ fn the_first_segment_of_a_trimmed_log_is_missed() {
     let dir = MemDir::new();
     let mut log = worn(&dir);
     snapshot::write(&dir, &store(12)).unwrap();
-    log.trim(Slot(12)).unwrap();
+    trim(&mut log, 12).unwrap();
     let bytes = dir.read(&names[0]).unwrap();
     let sound = recovered(&dir).records;
     let begins: Vec<Place> = places(&dir)
@@ -285,7 +319,7 @@ fn a_trim_takes_damage_away_and_keeps_the_loss() {
     let (mut log, recovery) = open(&dir, TINY);
     assert_eq!(recovery.damage.len(), 1);
     snapshot::write(&dir, &store(20)).unwrap();
-    log.trim(Slot(20)).unwrap();
+    trim(&mut log, 20).unwrap();
     let recovery = recovered(&dir);
     assert_eq!(recovery.damage, []);
     assert!(meaning(&recovery.records).0.ends_with(", lost"));
