@@ -98,13 +98,9 @@ impl Replica {
         let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
             return;
         };
-        out.vote(
-            To::One(from),
-            Vote::Mark {
-                probe,
-                slot: acceptor.highest(),
-            },
-        );
+        // Whoever recalled its votes was not told one by one what it accepted of the decided slots.
+        let slot = acceptor.highest().max(self.learner.decided());
+        out.vote(To::One(from), Vote::Mark { probe, slot });
     }
 
     /// A reader waits for a slot that a dead leader left to a minority: no-ops finish it.

@@ -62,6 +62,8 @@ struct Watched {
     accepted: Slot,
     /// The highest slot of an `accepted` that left.
     accepted_sent: Slot,
+    /// The same over all that it ever sent, also what it has forgotten.
+    voted: Slot,
     /// Up to where it promised that all is decided and can be had from it.
     told: Slot,
     /// Up to where its learner was looked at.
@@ -222,14 +224,16 @@ impl Watch {
                     "P3: {from} accepted {slot} under {ballot} after it told a higher promise"
                 );
                 node.accepted_sent = node.accepted_sent.max(*slot);
+                node.voted = node.voted.max(*slot);
             }
             Vote::Known(_) => {}
             Vote::Mark { slot, .. } => {
-                let (told, durable) = (node.accepted_sent, node.accepted);
+                let (told, known) = (node.accepted_sent, node.accepted.max(node.looked));
                 ensure!(
-                    (told..=durable).contains(slot),
-                    "P53: {from} marks {slot}; it told {told} and has {durable} on its disk"
+                    (told..=known).contains(slot),
+                    "P53: {from} marks {slot}; it told {told} and knows of {known}"
                 );
+                self.check_mark(from, *slot)?;
             }
         }
         Ok(())
@@ -282,6 +286,25 @@ impl Watch {
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// A mark is not below a slot that a majority with this node in it has decided: or a read that
+    /// leans on it could miss what was acknowledged. Also where the node has forgotten its vote.
+    fn check_mark(&self, from: NodeId, mark: Slot) -> Checked {
+        let voted = self.nodes[place(from)].voted;
+        if mark >= voted {
+            return Ok(());
+        }
+        for (slot, all) in self.accepted.range(mark.next()..=voted) {
+            let counted = all.iter().find(|accepted| {
+                accepted.at.contains(from) && accepted.at.is_majority_of(&self.members)
+            });
+            ensure!(
+                counted.is_none(),
+                "P41, P53: {from} marks {mark}, and its vote counted at {slot}"
+            );
         }
         Ok(())
     }
@@ -435,6 +458,7 @@ impl Watch {
     pub(super) fn on_memory_lost(&mut self, id: NodeId) {
         self.nodes[place(id)] = Watched {
             lost: true,
+            voted: self.nodes[place(id)].voted,
             ..Watched::default()
         };
         for accepted in self.accepted.values_mut().flatten() {
