@@ -67,6 +67,11 @@ impl Carry {
                 raise(&mut self.promise, *ballot)
             }
             Record::Trim(slot) => raise(&mut self.trim, *slot),
+            Record::Untrim(slot) => {
+                let back = *slot < self.trim;
+                self.trim = self.trim.min(*slot);
+                back
+            }
             Record::Peer(node, life) => self.peers.insert(*node, *life) != Some(*life),
             Record::Lost => std::mem::replace(&mut self.health, Health::Lost) != Health::Lost,
             Record::Sound => std::mem::replace(&mut self.health, Health::Sound) != Health::Sound,

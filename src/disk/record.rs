@@ -10,6 +10,7 @@
 //! | `learn s17 VALUE` | [`Record::Learn`] |
 //! | `peer n2 5.00c0ffee00c0ffee` | [`Record::Peer`] |
 //! | `trim s17` | [`Record::Trim`] |
+//! | `untrim s9` | [`Record::Untrim`] |
 //! | `lost` | [`Record::Lost`] |
 //! | `sound` | [`Record::Sound`] |
 //!
@@ -31,6 +32,7 @@ pub fn write(out: &mut Vec<u8>, record: &Record) {
         Record::Learn(slot, _) => write!(out, "learn {slot} "),
         Record::Peer(node, life) => write!(out, "peer {node} {life}"),
         Record::Trim(slot) => write!(out, "trim {slot}"),
+        Record::Untrim(slot) => write!(out, "untrim {slot}"),
         Record::Lost => write!(out, "lost"),
         Record::Sound => write!(out, "sound"),
     };
@@ -72,10 +74,12 @@ pub fn parse(body: &[u8]) -> Result<Record, ParseError> {
             tokens.parse("a start such as 5.00c0ffee00c0ffee")?,
         ),
         b"trim" => Record::Trim(tokens.parse(SLOT)?),
+        b"untrim" => Record::Untrim(tokens.parse(SLOT)?),
         b"lost" => Record::Lost,
         b"sound" => Record::Sound,
         _ => {
-            let kinds = "start, ballot, promise, accept, decided, learn, peer, trim, lost or sound";
+            let kinds = "start, ballot, promise, accept, decided, learn, peer, trim, untrim, lost or \
+                         sound";
             return Err(ParseError::at(kinds, &word));
         }
     };
@@ -117,6 +121,7 @@ pub(super) mod tests {
                 Record::Peer(NodeId::new(node).unwrap(), Life { start, mark })
             }),
             slot().prop_map(Record::Trim),
+            slot().prop_map(Record::Untrim),
             Just(Record::Lost),
             Just(Record::Sound),
         ]

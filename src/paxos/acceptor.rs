@@ -59,6 +59,7 @@ impl Acceptor {
                     acceptor.recall(*slot, *ballot, value);
                 }
                 Record::Trim(slot) => acceptor.trim(*slot),
+                Record::Untrim(slot) => acceptor.untrim(*slot),
                 _ => {}
             }
         }
@@ -68,6 +69,11 @@ impl Acceptor {
     /// The highest ballot that was promised.
     pub fn promised(&self) -> Ballot {
         self.promised
+    }
+
+    /// Every slot up to this one is decided, and what was accepted there is forgotten.
+    pub fn trimmed(&self) -> Slot {
+        self.trimmed
     }
 
     /// The highest slot in which anything was accepted; `s0` if nothing was.
@@ -83,6 +89,12 @@ impl Acceptor {
             self.trimmed = upto;
             self.accepted = self.accepted.split_off(&upto.next());
         }
+    }
+
+    /// The snapshot that made it forget the slots after `upto` is lost, and nobody else has one: from
+    /// here on it is an acceptor that has lost its memory of them.
+    pub fn untrim(&mut self, upto: Slot) {
+        self.trimmed = self.trimmed.min(upto);
     }
 
     /// All that was accepted and not trimmed, by slot.

@@ -23,6 +23,9 @@ pub enum Record {
     /// `trim s17`: a snapshot that holds every slot up to this one was durable when this was
     /// written. What came before it about those slots may be gone.
     Trim(Slot),
+    /// `untrim s9`: no snapshot that holds more than the slots up to this one is here any more, nor
+    /// could it be had from anyone. Always beside a `lost`.
+    Untrim(Slot),
     /// `lost`: what this node remembers is not all that it once voted. It must not vote.
     Lost,
     /// `sound`: from here on this node remembers all that it votes, and may vote.
@@ -41,6 +44,7 @@ impl Record {
             | Self::Accept(..)
             | Self::Peer(..)
             | Self::Trim(_)
+            | Self::Untrim(_)
             | Self::Lost
             | Self::Sound => true,
             Self::Decided(..) | Self::Learn(..) => false,

@@ -73,6 +73,11 @@ impl Images {
         }
     }
 
+    /// The last slot that a durable snapshot of this node holds.
+    pub(super) fn durable(&self) -> Slot {
+        self.durable
+    }
+
     /// Whether an image comes or is being made durable, so that fetching values can wait.
     pub(super) fn is_busy(&self) -> bool {
         self.incoming.is_some() || self.keeping

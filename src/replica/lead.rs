@@ -28,6 +28,7 @@ impl Replica {
         self.nudge(out);
         self.tick_images(out);
         self.catch_up(out);
+        self.tick_snapshot_loss(out);
         self.keep_leading(out);
     }
 

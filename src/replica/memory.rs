@@ -8,7 +8,7 @@
 //! | memory | is | votes |
 //! | --- | --- | --- |
 //! | blank | an empty directory: of a new cluster, or emptied | no |
-//! | lost | it was told of a later life of its own, or its log is damaged | no |
+//! | lost | it was told of a later life of its own, its log is damaged, or its snapshot is and nobody has another | no |
 //! | sound | it remembers all that it ever voted | yes |
 //!
 //! A blank node becomes sound where it and others, a majority together, are blank: that is a new
@@ -32,11 +32,12 @@ use std::collections::BTreeMap;
 use log::{info, warn};
 
 use crate::outbox::{Outbox, To};
+use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::{Known, Notice, Vote};
 use crate::paxos::proposer::{Proposer, Recalled};
 use crate::paxos::quorum::Votes;
 use crate::paxos::record::Record;
-use crate::paxos::types::{Ballot, Life, NodeId};
+use crate::paxos::types::{Ballot, Life, NodeId, Slot};
 
 use super::Replica;
 
@@ -46,6 +47,10 @@ const TOGETHER_TICKS: u64 = 20;
 
 /// After so many ticks, a recall that was refused is tried again.
 const RECALL_TICKS: u64 = 5;
+
+/// After so many ticks without anyone who has what a lost snapshot held, its slots are recalled. A
+/// cluster that begins anew learns in less what it had decided last.
+const BEREFT_TICKS: u64 = 100;
 
 /// By how much a peer's word may raise this node's start number. A forged one at the top of the range
 /// would leave no start to come.
@@ -82,6 +87,8 @@ pub(super) struct Memory {
     together_since: Option<u64>,
     recall_due: u64,
     recalled: Option<Recalled>,
+    /// For how many ticks no peer could give what a lost snapshot held.
+    bereft_ticks: u64,
 }
 
 impl Memory {
@@ -97,6 +104,7 @@ impl Memory {
             together_since: None,
             recall_due: 0,
             recalled: None,
+            bereft_ticks: 0,
         };
         for record in records {
             match record {
@@ -197,17 +205,61 @@ impl Replica {
              it what it may have forgotten",
             life.start
         );
+        self.lose_memory(known.max(life.start) + 1, out);
+    }
+
+    /// Begins another life, which has to recall.
+    fn lose_memory(&mut self, start: u64, out: &mut Outbox) {
         self.stop_leading("the memory is lost", out);
         let life = Life {
-            start: known.max(life.start) + 1,
-            ..life
+            start,
+            ..self.memory.life
         };
         self.memory.begin(life);
-        out.record(Record::Start(life.start));
+        out.record(Record::Start(start));
         out.record(Record::Lost);
-        self.origin.begin(life.start, out);
-        self.reads.begin_start(life.start);
+        self.origin.begin(start, out);
+        self.reads.begin_start(start);
         self.send_heartbeat(To::Others, out);
+    }
+
+    /// A snapshot that was trimmed under and is lost is fetched from a peer that has as much. Where
+    /// nobody has, because the others were cut short of the last decisions, its slots are what the
+    /// others accepted there: that is what recall is for. Until then the promises of this node call
+    /// decided what no leader can learn, and nothing goes on.
+    pub(super) fn tick_snapshot_loss(&mut self, out: &mut Outbox) {
+        if !self.is_bereft() {
+            self.memory.bereft_ticks = 0;
+            return;
+        }
+        self.memory.bereft_ticks += 1;
+        if self.memory.bereft_ticks < BEREFT_TICKS {
+            return;
+        }
+        let durable = self.images.durable();
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.untrim(durable);
+        }
+        warn!(
+            "the snapshot under which the log was trimmed is lost, and nobody who is heard has as \
+             much: this server does not vote until a majority of the others has told it what was \
+             voted after {durable}"
+        );
+        self.lose_memory(self.memory.life.start + 1, out);
+        out.record(Record::Untrim(durable));
+    }
+
+    /// Whether the acceptor has forgotten slots that neither this node nor any that it hears could
+    /// tell.
+    fn is_bereft(&self) -> bool {
+        let trimmed = self.acceptor.as_ref().map_or(Slot::ZERO, Acceptor::trimmed);
+        if !self.memory.is_sound() || trimmed <= self.learner.decided() || self.images.is_busy() {
+            return false;
+        }
+        let (now, election) = (self.now, &self.election);
+        let others = self.members.others(self.me);
+        let mut heard = others.filter_map(|node| election.heard(node, now));
+        election.connected(now) && heard.all(|beat| beat.decided < trimmed)
     }
 
     pub(super) fn on_known(&mut self, from: NodeId, known: Known, out: &mut Outbox) {

@@ -170,6 +170,8 @@ impl Watch {
                 accepted.held.insert(id);
             }
             Record::Trim(slot) => node.accepted = node.accepted.max(*slot),
+            // What it told to be decided it may never get again from anyone but by recall.
+            Record::Untrim(_) => node.told = Slot::ZERO,
             Record::Lost => node.lost = true,
             Record::Sound => node.lost = false,
             Record::Ballot(ballot) => drop(self.own.insert(*ballot)),
