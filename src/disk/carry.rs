@@ -171,6 +171,8 @@ mod tests {
             Record::Lost,
             Record::Peer(node(2), life(3)),
             Record::Trim(Slot(6)),
+            Record::Untrim(Slot(5)),
+            Record::Untrim(Slot(7)),
             Record::Sound,
         ]);
         let peer = Record::Peer(node(2), life(3));
@@ -182,12 +184,12 @@ mod tests {
                 Record::Ballot(Ballot::new(4, node(1))),
                 Record::Promise(Ballot::new(5, node(3))),
                 peer,
-                Record::Trim(Slot(6)),
+                Record::Trim(Slot(5)),
             ]
         );
         assert_eq!(
             carry.to_string(),
-            "start 4, ballot b4.1, promise b5.3, trim s6, peer n2 3.0000000000000007, sound"
+            "start 4, ballot b4.1, promise b5.3, trim s5, peer n2 3.0000000000000007, sound"
         );
     }
 

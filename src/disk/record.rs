@@ -169,7 +169,7 @@ pub(super) mod tests {
             ("", "expected a kind of record, found the end of the line"),
             (
                 "vote b1.1",
-                "expected start, ballot, promise, accept, decided, learn, peer, trim, lost or sound, found \"vote\"",
+                "expected start, ballot, promise, accept, decided, learn, peer, trim, untrim, lost or sound, found \"vote\"",
             ),
             ("promise 3", "expected a ballot such as b3.2, found \"3\""),
             (

@@ -327,7 +327,7 @@ fn a_record_of_a_newer_version_is_refused_and_the_log_left_as_it_is() {
         (
             [&b"segment 2 1 0"[..], b"vote b1.1"],
             "log-00000001: cannot read record 2 at byte 30, though its checksum is right: expected \
-             start, ballot, promise, accept, decided, learn, peer, trim, lost or sound, found \"vote\"; was it written by a newer \
+             start, ballot, promise, accept, decided, learn, peer, trim, untrim, lost or sound, found \"vote\"; was it written by a newer \
              version of quince?",
         ),
         (

@@ -58,7 +58,8 @@ fn are_of(records: &[Record], all: &[Record]) -> bool {
     in_order && hard.all(|record| *record == Record::Lost || carried(record, all))
 }
 
-/// Whether a segment may carry this: a promise may come from an accept.
+/// Whether a segment may carry this: a promise may come from an accept, a trim from what undid a higher
+/// one.
 fn carried(record: &Record, all: &[Record]) -> bool {
     match record {
         Record::Promise(ballot) => {
@@ -67,6 +68,7 @@ fn carried(record: &Record, all: &[Record]) -> bool {
                 all.iter().any(by_accept)
             }
         }
+        Record::Trim(slot) => all.contains(record) || all.contains(&Record::Untrim(*slot)),
         record => all.contains(record),
     }
 }
