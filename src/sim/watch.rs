@@ -49,6 +49,8 @@ struct Accepted {
     at: Votes,
     /// Of these, who remembers it.
     held: Votes,
+    /// Whose vote for it ever left.
+    told: Votes,
 }
 
 /// What is known of a node.
@@ -159,6 +161,7 @@ impl Watch {
                         value,
                         at,
                         held,
+                        told: Votes::default(),
                     });
                     return Ok(());
                 };
@@ -215,12 +218,15 @@ impl Watch {
                 self.check_told(from, promise)?;
             }
             Vote::Accepted { ballot, slot } => {
-                let all = self.accepted.get(slot);
-                let mut all = all.into_iter().flatten();
-                ensure!(
-                    all.any(|accepted| accepted.ballot == *ballot && accepted.held.contains(from)),
-                    "P2: {from} accepted {slot} under {ballot}, which is not on its disk"
-                );
+                let all = self.accepted.get_mut(slot).into_iter().flatten();
+                let mut held =
+                    all.filter(|known| known.ballot == *ballot && known.held.contains(from));
+                let Some(accepted) = held.next() else {
+                    return Err(format!(
+                        "P2: {from} accepted {slot} under {ballot}, which is not on its disk"
+                    ));
+                };
+                accepted.told.insert(from);
                 ensure!(
                     node.promise_sent <= Some(*ballot),
                     "P3: {from} accepted {slot} under {ballot} after it told a higher promise"
@@ -301,7 +307,7 @@ impl Watch {
         }
         for (slot, all) in self.accepted.range(mark.next()..=voted) {
             let counted = all.iter().find(|accepted| {
-                accepted.at.contains(from) && accepted.at.is_majority_of(&self.members)
+                accepted.told.contains(from) && accepted.at.is_majority_of(&self.members)
             });
             ensure!(
                 counted.is_none(),
