@@ -58,6 +58,10 @@ struct One {
 
 impl One {
     fn new(preload: Vec<Command>, snapshot: Option<Store>) -> Self {
+        Self::recover(preload, snapshot, &[Record::Sound])
+    }
+
+    fn recover(preload: Vec<Command>, snapshot: Option<Store>, records: &[Record]) -> Self {
         let config = Config {
             me: node(1),
             members: members(3),
@@ -66,7 +70,7 @@ impl One {
             deadline_ticks: 1_000,
             preload,
         };
-        let (replica, _) = Replica::recover(config, snapshot, &[Record::Sound]);
+        let (replica, _) = Replica::recover(config, snapshot, records);
         let out = Outbox::default();
         Self { replica, out }
     }
@@ -383,6 +387,15 @@ fn the_next_piece_of_a_log_is_fetched_as_soon_as_one_came() {
 }
 
 // --- Leading ---
+
+/// P6: a ballot counts as used once it is recorded, also where the own acceptor had failed and has not
+/// promised it.
+#[test]
+fn a_ballot_that_only_the_others_promised_is_not_used_again() {
+    let used = ballot(7, 1);
+    let mut one = One::recover(Vec::new(), None, &[Record::Sound, Record::Ballot(used)]);
+    assert_eq!(one.prepares(), ballot(8, 1));
+}
 
 /// *Paxos Made Simple* 3: at most alpha slots are open; what comes then waits and shares a slot.
 #[test]
