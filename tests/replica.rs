@@ -22,6 +22,9 @@ const JUMP_MAX: u64 = 1_000_000;
 /// How many slots a leader keeps open.
 const OPEN_SLOTS_MAX: usize = 32;
 
+/// How far ahead of its next slot a leader goes for one reader.
+const FINISH_SLOTS_MAX: u64 = 1_000;
+
 fn ballot(round: u64, number: u8) -> Ballot {
     Ballot::new(round, node(number))
 }
@@ -55,6 +58,10 @@ struct One {
 
 impl One {
     fn new(preload: Vec<Command>, snapshot: Option<Store>) -> Self {
+        Self::recover(preload, snapshot, &[Record::Sound])
+    }
+
+    fn recover(preload: Vec<Command>, snapshot: Option<Store>, records: &[Record]) -> Self {
         let config = Config {
             me: node(1),
             members: members(3),
@@ -63,7 +70,7 @@ impl One {
             deadline_ticks: 1_000,
             preload,
         };
-        let (replica, _) = Replica::recover(config, snapshot, &[Record::Sound]);
+        let (replica, _) = Replica::recover(config, snapshot, records);
         let out = Outbox::default();
         Self { replica, out }
     }
@@ -348,7 +355,47 @@ fn a_leader_whose_link_is_back_is_sent_all_that_is_open() {
     assert_eq!(sent(&one), 1);
 }
 
+/// P25: who was away long is not left to its ticks, of which each would bring a piece.
+#[test]
+fn the_next_piece_of_a_log_is_fetched_as_soon_as_one_came() {
+    let mut one = One::new(Vec::new(), None);
+    one.notice(
+        2,
+        Notice::Heartbeat(Heartbeat {
+            decided: Slot(9),
+            ..BEAT
+        }),
+    );
+    let mut fetched = |from: u8, first: u64, count: u64| {
+        let values = (first..first + count).map(|slot| value(large(slot)));
+        one.notice(
+            from,
+            Notice::Fetched {
+                from: Slot(first),
+                values: values.collect(),
+            },
+        );
+        one.out.now.iter().find_map(|(to, notice)| match notice {
+            Notice::Fetch { from, upto } => Some((*to, from.0, upto.0)),
+            _ => None,
+        })
+    };
+    assert_eq!(fetched(2, 1, 3), Some((To::One(node(2)), 4, 9)));
+    assert_eq!(fetched(3, 1, 3), None, "a piece that was here before");
+    assert_eq!(fetched(3, 4, 1), Some((To::One(node(3)), 5, 9)));
+    assert_eq!(fetched(3, 5, 5), None, "nothing is missing");
+}
+
 // --- Leading ---
+
+/// P6: a ballot counts as used once it is recorded, also where the own acceptor had failed and has not
+/// promised it.
+#[test]
+fn a_ballot_that_only_the_others_promised_is_not_used_again() {
+    let used = ballot(7, 1);
+    let mut one = One::recover(Vec::new(), None, &[Record::Sound, Record::Ballot(used)]);
+    assert_eq!(one.prepares(), ballot(8, 1));
+}
 
 /// *Paxos Made Simple* 3: at most alpha slots are open; what comes then waits and shares a slot.
 #[test]
@@ -390,6 +437,25 @@ fn nobody_waits_once_all_are_answered() {
         [(Ticket(2), Answer::Done(_))]
     ));
     assert!(!one.replica.is_idle(), "the reader waits still");
+}
+
+/// A reader's wish may be forged: how much a leader fills with no-ops for it has a bound, however many
+/// slots there are.
+#[test]
+fn a_leader_finishes_a_bounded_number_of_slots_for_a_reader() {
+    let mut one = One::new(Vec::new(), None);
+    let ballot = one.prepares();
+    one.is_promised(ballot, 0, &[]);
+    let finish = |upto| Notice::Finish { upto: Slot(upto) };
+    one.notice(2, finish(5));
+    assert_eq!(one.proposed(), (1..=5).collect::<Vec<_>>());
+    one.notice(2, finish(5));
+    assert_eq!(one.proposed(), [], "all of them have a value");
+    one.notice(2, finish(50_000));
+    assert_eq!(
+        one.proposed(),
+        (6..=6 + FINISH_SLOTS_MAX).collect::<Vec<_>>()
+    );
 }
 
 /// The pre-loaded commands belong to an empty log; a later leader leaves them alone.

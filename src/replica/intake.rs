@@ -302,6 +302,20 @@ mod tests {
         assert_eq!(intake.waiting.len(), 64);
     }
 
+    /// What does not fit into a batch still waits, and counts, whatever the others' sizes were.
+    #[test]
+    fn a_batch_gives_back_the_bytes_that_it_took() {
+        let mut intake = Intake::default();
+        let large = format!("n4.1.1 put k {}", "v".repeat(BATCH_BYTES_MAX));
+        for text in ["n2.1.1 session", "n3.1.1 put apple 1.25", &large] {
+            intake.on_propose(text.as_bytes(), nothing).unwrap();
+        }
+        assert_eq!(batch(&mut intake), "n2.1.1 session ; n3.1.1 put apple 1.25");
+        assert_eq!(intake.waiting_bytes, large.len());
+        assert_eq!(batch(&mut intake), large);
+        assert_eq!(intake.waiting_bytes, 0);
+    }
+
     /// A leadership that begins knows nothing of the one before: origins send all that is open.
     #[test]
     fn a_leadership_begins_with_nothing() {

@@ -370,3 +370,6 @@ impl Replica {
         self.send_heartbeat(To::Others, out);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -638,6 +638,26 @@ mod tests {
         assert_eq!(texts(&origin.hand_on(108)), ["n2.5.4 put d v"]);
     }
 
+    /// A re-send holds what fits into one message; what is new and does not fit follows at once.
+    #[test]
+    fn what_a_resend_has_no_room_for_is_sent_beside_it() {
+        let mut origin = origin();
+        let mut out = Outbox::default();
+        take(&mut origin, &["a"], FAR);
+        origin.hand_on(0);
+        for ticket in 2..=5 {
+            let command = large(PROPOSE_BYTES_MAX / 3);
+            origin.on_write(Ticket(ticket), command, FAR, &mut out);
+        }
+        let messages = texts(&origin.hand_on(RESEND_TICKS));
+        let counts = messages.iter().map(|text| text.matches("put").count());
+        assert_eq!(counts.collect::<Vec<_>>(), [3, 2]);
+        for (number, text) in (1..).zip([0, 0, 0, 1, 1]) {
+            let id = format!("n2.5.{number} put");
+            assert!(messages[text].contains(&id), "{id} in message {text}");
+        }
+    }
+
     #[test]
     fn a_new_leader_is_given_time_before_it_is_sent_all_again() {
         let mut origin = origin();

@@ -318,6 +318,25 @@ mod tests {
         assert_eq!(released(&mut reads, 4), [1]);
     }
 
+    /// P52: a probe of a start that is over may be answered late, by nodes that have decided more
+    /// since; its readers begin anew, before those that came later.
+    #[test]
+    fn another_start_asks_again_for_all_readers() {
+        let mut reads = Reads::new(1);
+        let before = reading(&mut reads, 1);
+        mark(&mut reads, 1, before, 0);
+        reads.on_read(Ticket(2), FAR, &mut Outbox::default());
+        reads.begin_start(2);
+        mark(&mut reads, 2, before, 0);
+        assert!(released(&mut reads, 9).is_empty());
+        let probe = reads.begin(0).unwrap();
+        assert_eq!(probe.start, 2);
+        mark(&mut reads, 1, probe, 4);
+        mark(&mut reads, 2, probe, 5);
+        assert!(released(&mut reads, 4).is_empty());
+        assert_eq!(released(&mut reads, 5), [1, 2]);
+    }
+
     /// A reader that came after a probe was sent has one of its own: what was acknowledged in
     /// between may be missing in the answers to the first.
     #[test]

@@ -246,6 +246,22 @@ mod tests {
         assert_eq!(largest, REST_BYTES);
     }
 
+    /// Busy servers read ten thousand times a second: memory is asked for only where a line needs it.
+    #[test]
+    fn a_read_that_has_room_takes_no_new_memory() {
+        let mut buffer = LineBuffer::new(4 * REST_BYTES);
+        let place = buffer.buffer.as_ptr();
+        let part = vec![b'x'; REST_BYTES - READ_BYTES_MIN];
+        for bytes in [&b"GET apple\n"[..], b"GET", b" pear\n", &part, b"x"] {
+            buffer.read_from(&mut &*bytes).unwrap();
+            while buffer.next_line().is_some() {}
+            assert_eq!(buffer.buffer.as_ptr(), place);
+        }
+        assert_eq!(buffer.buffer.len(), REST_BYTES);
+        buffer.read_from(&mut &b"x"[..]).unwrap();
+        assert!(buffer.buffer.len() > REST_BYTES);
+    }
+
     #[test]
     fn an_error_of_the_stream_loses_nothing() {
         struct Failing;

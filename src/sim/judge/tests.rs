@@ -176,6 +176,25 @@ fn the_order_within_a_microsecond_counts() {
     assert!(judge(&operations, &[]).is_ok());
 }
 
+/// What is drawn names each operation once, and its times in the simulation's own.
+#[test]
+fn every_operation_has_a_name_of_its_own_and_its_own_time() {
+    let mut operations = in_turn(&[
+        (plain("k", "v1"), ok()),
+        (plain("k", "v2"), ok()),
+        (get("k"), saw("v2")),
+    ]);
+    operations[2].client = 3;
+    let history = history(&operations, &service::preload()[..2]);
+    let named = history.operations().iter();
+    let named: Vec<_> = named.map(|one| (one.id.client, one.id.number)).collect();
+    let filler = CLIENTS as u64 + 1;
+    assert_eq!(named, [(filler, 1), (filler, 2), (1, 1), (1, 2), (4, 1)]);
+    let last = &history.operations()[4];
+    assert_eq!(last.called, 3 * NS);
+    assert!(matches!(last.end, End::Reply(at, _) if at == 3 * NS + 1));
+}
+
 #[test]
 fn a_long_counterexample_keeps_its_head_and_its_reason() {
     let text: Vec<String> = (1..=100).map(|line| format!("line {line}")).collect();

@@ -1,0 +1,320 @@
+//! One node that may have forgotten votes, alone with what its peers tell it. Whole clusters stand in
+//! the scripts and in simulated lives.
+
+use super::*;
+use crate::paxos::message::{Accepted, Heartbeat, Message, Promise, Stance};
+use crate::paxos::quorum::Members;
+use crate::paxos::types::{Slot, Value};
+use crate::replica::{Config, Input};
+
+const MARK: u64 = 7;
+
+/// The first life of n1.
+const FIRST: Life = Life {
+    start: 1,
+    mark: MARK,
+};
+
+fn node(number: u8) -> NodeId {
+    NodeId::new(number).unwrap()
+}
+
+fn ballot(round: u64, number: u8) -> Ballot {
+    Ballot::new(round, node(number))
+}
+
+fn value(text: &str) -> Value {
+    Value::new(text.as_bytes()).unwrap()
+}
+
+/// Node n1 of five, and what its last round wanted done.
+struct Alone {
+    replica: Replica,
+    out: Outbox,
+}
+
+impl Alone {
+    fn new(records: &[Record]) -> Self {
+        let config = Config {
+            me: node(1),
+            members: Members::new((1..=5).map(node)).unwrap(),
+            seed: 1,
+            mark: MARK,
+            deadline_ticks: 1_000,
+            preload: Vec::new(),
+        };
+        let (replica, _) = Replica::recover(config, None, records);
+        let out = Outbox::default();
+        Self { replica, out }
+    }
+
+    fn round(&mut self, input: Input) {
+        self.out = Outbox::default();
+        self.replica.step(input, &mut self.out);
+        self.replica.flush(&mut self.out);
+    }
+
+    fn notice(&mut self, from: u8, notice: Notice) {
+        let (from, message) = (node(from), Message::Notice(notice));
+        self.round(Input::Message { from, message });
+    }
+
+    fn vote(&mut self, from: u8, vote: Vote) {
+        let (from, message) = (node(from), Message::Vote(vote));
+        self.round(Input::Message { from, message });
+    }
+
+    fn ticks(&mut self, count: u64) {
+        for _ in 0..count {
+            self.round(Input::Tick);
+        }
+    }
+
+    /// A peer that was blank as well knows a life of n1.
+    fn is_known_together(&mut self, from: u8, life: Life) {
+        let (together, sound) = (true, false);
+        let known = Known {
+            life,
+            together,
+            sound,
+        };
+        self.vote(from, Vote::Known(known));
+    }
+
+    /// A peer that voted before knows a life of n1.
+    fn is_known_before(&mut self, from: u8, life: Life, sound: bool) {
+        let together = false;
+        let known = Known {
+            life,
+            together,
+            sound,
+        };
+        self.vote(from, Vote::Known(known));
+    }
+
+    /// A sound peer tells its life.
+    fn hears(&mut self, from: u8, life: Life) {
+        let beat = Heartbeat {
+            stance: Stance::Idle,
+            connected: true,
+            acceptor_up: true,
+            decided: Slot::ZERO,
+            applied: Slot::ZERO,
+            hash: 0,
+            life,
+            sound: true,
+        };
+        self.notice(from, Notice::Heartbeat(beat));
+    }
+
+    fn is_promised(&mut self, from: u8, ballot: Ballot, accepted: Vec<Accepted>) {
+        let promise = Promise {
+            ballot,
+            from: Slot(1),
+            decided: Slot::ZERO,
+            next: None,
+            starts: Vec::new(),
+            accepted,
+        };
+        self.vote(from, Vote::Promise(promise));
+    }
+
+    /// The ballot of the recall that the last round began.
+    fn recalls(&self) -> Option<Ballot> {
+        self.out.records.iter().find_map(|record| match record {
+            Record::Ballot(ballot) => Some(*ballot),
+            _ => None,
+        })
+    }
+
+    fn is_sound(&self) -> bool {
+        self.replica.memory.is_sound()
+    }
+}
+
+// --- A new cluster ---
+
+/// P41: whoever is blank may be one that was emptied, as long as no majority begins with it.
+#[test]
+fn a_blank_node_alone_is_no_new_cluster() {
+    let mut alone = Alone::new(&[]);
+    alone.ticks(100);
+    assert!(!alone.is_sound());
+    alone.is_known_together(2, FIRST);
+    alone.ticks(100);
+    assert!(!alone.is_sound(), "two of five");
+}
+
+/// Somebody may be only late who knows of an older cluster; once all are there, nobody does.
+#[test]
+fn a_new_cluster_waits_for_those_who_are_silent_but_not_long() {
+    let mut majority = Alone::new(&[]);
+    majority.ticks(7);
+    majority.is_known_together(2, FIRST);
+    majority.is_known_together(3, FIRST);
+    majority.ticks(TOGETHER_TICKS - 1);
+    assert!(!majority.is_sound());
+    majority.ticks(1);
+    assert!(majority.is_sound());
+    let mut all = Alone::new(&[]);
+    for peer in 2..=5 {
+        assert!(!all.is_sound());
+        all.is_known_together(peer, FIRST);
+    }
+    assert!(all.is_sound());
+}
+
+/// P41: one that voted before is enough to make it an older cluster.
+#[test]
+fn a_cluster_is_not_new_where_one_was_there_before() {
+    let mut alone = Alone::new(&[]);
+    alone.is_known_before(5, FIRST, false);
+    for peer in 2..=4 {
+        alone.is_known_together(peer, FIRST);
+    }
+    alone.ticks(100);
+    assert!(!alone.is_sound());
+}
+
+/// P40: a node whose log is damaged has voted, whatever blank peers say.
+#[test]
+fn a_damaged_node_begins_no_new_cluster() {
+    let mut alone = Alone::new(&[Record::Lost]);
+    for peer in 2..=5 {
+        alone.is_known_together(peer, FIRST);
+    }
+    alone.ticks(100);
+    assert!(!alone.is_sound());
+}
+
+// --- Lives ---
+
+/// P41: who knows another life of this node does not know this one.
+#[test]
+fn a_word_about_another_life_does_not_count() {
+    let other = Life {
+        mark: MARK + 1,
+        ..FIRST
+    };
+    let mut blank = Alone::new(&[]);
+    for peer in 2..=5 {
+        blank.is_known_together(peer, other);
+    }
+    blank.ticks(100);
+    assert!(!blank.is_sound());
+    let mut lost = Alone::new(&[Record::Lost]);
+    for peer in 2..=5 {
+        lost.is_known_before(peer, other, true);
+        assert_eq!(lost.recalls(), None);
+    }
+}
+
+/// P41: a directory that is emptied again must be found out again, also by one that was restarted or
+/// has lost its own memory since.
+#[test]
+fn the_newest_lives_of_peers_outlive_a_restart_and_a_loss() {
+    let (old, newest) = (Life { start: 1, mark: 9 }, Life { start: 5, mark: 3 });
+    let outdated = |alone: &Alone| {
+        let (life, known) = (old, newest.start);
+        let told = (To::One(node(2)), Notice::Outdated { life, known });
+        alone.out.now.contains(&told)
+    };
+    let mut alone = Alone::new(&[Record::Sound, Record::Peer(node(2), newest)]);
+    alone.hears(2, old);
+    assert!(outdated(&alone));
+    alone.hears(2, newest);
+    assert!(!outdated(&alone));
+    let (life, known) = (alone.replica.memory.life, 4);
+    alone.notice(3, Notice::Outdated { life, known });
+    assert!(alone.out.records.contains(&Record::Lost));
+    alone.hears(2, old);
+    assert!(outdated(&alone));
+}
+
+/// P9: a forged start at the top of the range would leave none to come.
+#[test]
+fn a_word_of_a_start_far_ahead_is_not_believed() {
+    for (ahead, believed) in [
+        (START_JUMP_MAX, true),
+        (START_JUMP_MAX + 1, false),
+        (START_JUMP_MAX + 2, false),
+    ] {
+        let mut alone = Alone::new(&[]);
+        let (life, known) = (FIRST, FIRST.start + ahead);
+        alone.notice(2, Notice::Outdated { life, known });
+        let begun = alone.out.records.contains(&Record::Start(known + 1));
+        assert_eq!(begun, believed, "{ahead}");
+    }
+}
+
+// --- Recall ---
+
+/// A node whose recall is under way, and its ballot.
+fn recalling(records: &[Record]) -> (Alone, Ballot) {
+    let mut alone = Alone::new(records);
+    alone.is_known_before(2, FIRST, true);
+    alone.is_known_before(3, FIRST, true);
+    assert_eq!(alone.recalls(), None, "no majority of sound ones");
+    alone.is_known_before(4, FIRST, true);
+    let ballot = alone.recalls().expect("three of five know this life");
+    (alone, ballot)
+}
+
+/// P41: one that does not know this life may yet let an old promise of this node count beside its own.
+#[test]
+fn a_promise_counts_only_of_a_node_that_knows_this_life() {
+    let (mut alone, ballot) = recalling(&[Record::Lost]);
+    for promiser in [5, 2, 3] {
+        alone.is_promised(promiser, ballot, Vec::new());
+        assert!(!alone.is_sound(), "n{promiser}");
+    }
+    alone.is_promised(4, ballot, Vec::new());
+    assert!(alone.is_sound());
+}
+
+/// P40: what a damaged log still has may be newer than what others accepted, and is not written twice.
+#[test]
+fn a_recall_brings_what_is_missing_and_nothing_else() {
+    let accept = |ballot, slot, text| Record::Accept(ballot, Slot(slot), value(text));
+    let (older, newer) = (ballot(1, 2), ballot(2, 3));
+    let (mut alone, recalled) = recalling(&[
+        accept(older, 2, "same"),
+        accept(newer, 1, "new"),
+        Record::Lost,
+    ]);
+    let told = |slot, text| Accepted {
+        slot: Slot(slot),
+        ballot: older,
+        value: value(text),
+    };
+    let told = vec![told(1, "old"), told(2, "same"), told(3, "missing")];
+    for promiser in 2..=4 {
+        alone.is_promised(promiser, recalled, told.clone());
+    }
+    let records = [
+        accept(older, 3, "missing"),
+        Record::Promise(recalled),
+        Record::Sound,
+    ];
+    assert_eq!(alone.out.records, records);
+}
+
+/// A recall that was refused is tried again, and not at once: who refused it may be leading.
+#[test]
+fn a_refused_recall_is_tried_again_after_a_while() {
+    let mut alone = Alone::new(&[Record::Lost]);
+    alone.ticks(30);
+    for peer in 2..=4 {
+        alone.is_known_before(peer, FIRST, true);
+    }
+    let mut tried = Vec::new();
+    for tick in 0..3 * RECALL_TICKS {
+        if let Some(refused) = alone.recalls() {
+            tried.push(tick);
+            let promised = ballot(refused.round + 1, 2);
+            alone.notice(2, Notice::Nack { refused, promised });
+        }
+        alone.ticks(1);
+    }
+    assert_eq!(tried, [0, RECALL_TICKS, 2 * RECALL_TICKS]);
+}
