@@ -2,6 +2,8 @@
 //! the scripts and in simulated lives.
 
 use super::*;
+use crate::kv::batch::Batch;
+use crate::kv::store::Store;
 use crate::paxos::message::{Accepted, Heartbeat, Message, Promise, Stance};
 use crate::paxos::quorum::Members;
 use crate::paxos::types::{Slot, Value};
@@ -35,6 +37,10 @@ struct Alone {
 
 impl Alone {
     fn new(records: &[Record]) -> Self {
+        Self::recover(None, records)
+    }
+
+    fn recover(snapshot: Option<Store>, records: &[Record]) -> Self {
         let config = Config {
             me: node(1),
             members: Members::new((1..=5).map(node)).unwrap(),
@@ -43,7 +49,7 @@ impl Alone {
             deadline_ticks: 1_000,
             preload: Vec::new(),
         };
-        let (replica, _) = Replica::recover(config, None, records);
+        let (replica, _) = Replica::recover(config, snapshot, records);
         let out = Outbox::default();
         Self { replica, out }
     }
@@ -94,11 +100,15 @@ impl Alone {
 
     /// A sound peer tells its life.
     fn hears(&mut self, from: u8, life: Life) {
+        self.hears_decided(from, life, 0);
+    }
+
+    fn hears_decided(&mut self, from: u8, life: Life, decided: u64) {
         let beat = Heartbeat {
             stance: Stance::Idle,
             connected: true,
             acceptor_up: true,
-            decided: Slot::ZERO,
+            decided: Slot(decided),
             applied: Slot::ZERO,
             hash: 0,
             life,
@@ -317,4 +327,54 @@ fn a_refused_recall_is_tried_again_after_a_while() {
         alone.ticks(1);
     }
     assert_eq!(tried, [0, RECALL_TICKS, 2 * RECALL_TICKS]);
+}
+
+// --- A lost snapshot ---
+
+/// n1, whose log is trimmed up to s5 and whose newest snapshot holds so many slots.
+fn trimmed(snapshot: u64) -> Alone {
+    let mut store = Store::new();
+    for slot in 1..=snapshot {
+        store.apply(slot, &Batch::empty(), |_, _| {});
+    }
+    Alone::recover(Some(store), &[Record::Sound, Record::Trim(Slot(5))])
+}
+
+/// After how many ticks it gives its memory up, if it hears of these nodes how much they know to be
+/// decided.
+fn given_up_after(alone: &mut Alone, peers: &[(u8, u64)]) -> Option<u64> {
+    let life = Life { start: 1, mark: 9 };
+    (1..=2 * BEREFT_TICKS).find(|_| {
+        for &(peer, decided) in peers {
+            alone.hears_decided(peer, life, decided);
+        }
+        alone.ticks(1);
+        alone.out.records.contains(&Record::Lost)
+    })
+}
+
+/// P17, P40: what a lost snapshot held is recalled once it is clear that nobody can send it.
+#[test]
+fn slots_that_nobody_has_are_given_up_after_a_while() {
+    let mut alone = trimmed(2);
+    assert_eq!(
+        given_up_after(&mut alone, &[(2, 0), (3, 4)]),
+        Some(BEREFT_TICKS)
+    );
+    for record in [Record::Start(2), Record::Untrim(Slot(2))] {
+        assert!(alone.out.records.contains(&record), "{record:?}");
+    }
+    assert_eq!(alone.replica.memory.life, Life { start: 2, ..FIRST });
+    let acceptor = alone.replica.acceptor.as_ref().unwrap();
+    assert_eq!(acceptor.trimmed(), Slot(2));
+    let records = [Record::Trim(Slot(5)), Record::Untrim(Slot(2))];
+    assert_eq!(Acceptor::recover(&records).trimmed(), Slot(2));
+}
+
+/// Only what no peer has is lost, and only a majority can tell.
+#[test]
+fn slots_that_somebody_may_have_are_not_given_up() {
+    assert_eq!(given_up_after(&mut trimmed(5), &[(2, 0), (3, 4)]), None);
+    assert_eq!(given_up_after(&mut trimmed(2), &[(2, 0), (3, 5)]), None);
+    assert_eq!(given_up_after(&mut trimmed(2), &[(2, 0)]), None);
 }
