@@ -32,6 +32,32 @@ fn a_sound_log_is_told_segment_by_segment() {
     assert_eq!(places, 0);
 }
 
+/// P21: what a crash in the middle of a trim left over is no damage, and is told.
+#[test]
+fn a_segment_that_a_trim_has_left_behind_is_told_as_trimmed() {
+    let dir = MemDir::new();
+    let mut log = new_log(&dir, TINY);
+    for n in 1..=9 {
+        commit(&mut log, &[accept(n)]);
+    }
+    let oldest = dir.read("log-00000001").unwrap();
+    snapshot::write(&dir, &store(6)).unwrap();
+    log.trim(Slot(6)).unwrap();
+    let names = dir.list().unwrap();
+    assert_eq!(names[0], "log-00000002");
+    dir.put_file("log-00000001", &oldest);
+    let (text, places) = checked(&dir);
+    assert_eq!(places, 0, "{text}");
+    let trimmed: Vec<&str> = text
+        .lines()
+        .filter(|line| line.ends_with(", trimmed"))
+        .collect();
+    assert_eq!(
+        trimmed,
+        ["log-00000001: records 1 to 4, up to s3, 150 bytes, trimmed"]
+    );
+}
+
 #[test]
 fn damage_is_counted_new_or_known_and_in_snapshots() {
     let (dir, _) = long_log();

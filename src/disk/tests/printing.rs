@@ -56,6 +56,17 @@ fn a_long_value_is_cut_to_the_width() {
     assert_eq!(body(20), "learn s1 ÄÖÜ and ...");
     assert_eq!(body(14), "learn s1 ÄÖ...");
     assert_eq!(body(0), "...");
+    // Of the widest characters too, as many as fit.
+    let value = Value::new("𝄞".repeat(20).as_bytes()).unwrap();
+    commit(&mut log, &[Record::Learn(Slot(2), value)]);
+    let last = |width| {
+        let (text, _) = printed(&dir, Some(width));
+        let line = text.lines().last().unwrap();
+        line.split_once("learn s2 ").unwrap().1.to_owned()
+    };
+    assert_eq!(last(29), "𝄞".repeat(20));
+    assert_eq!(last(28), "𝄞".repeat(16) + "...");
+    assert_eq!(last(16), "𝄞".repeat(4) + "...");
 }
 
 #[test]

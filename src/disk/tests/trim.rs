@@ -1,6 +1,7 @@
 //! The end of old segments, and that what they said is carried on (P21).
 
 use super::super::damage::{Damage, SnapshotDamage};
+use super::super::print::print_log;
 use super::super::snapshot;
 use super::snapshots::store;
 use super::*;
@@ -185,7 +186,7 @@ fn the_only_segment_is_left_for_a_new_one_when_it_is_large() {
         first_segment_bytes: 4_000,
         segment_bytes_max: 4_000,
     };
-    for (records, left) in [(20, "log-00000001"), (90, "log-00000002")] {
+    for (records, left, firsts) in [(20, "log-00000001", 0), (90, "log-00000002", 1)] {
         let dir = MemDir::new();
         let mut log = new_log(&dir, options);
         commit(&mut log, &accepts(1..=records));
@@ -195,6 +196,40 @@ fn the_only_segment_is_left_for_a_new_one_when_it_is_large() {
         let (_, recovery) = open(&dir, options);
         assert_eq!(recovery.damage, []);
         assert_eq!(recovery.records.last(), Some(&Record::Trim(Slot(records))));
+        // The log says from where on it must be whole, where that has changed.
+        let mut printed = Vec::new();
+        print_log(&dir, None, &mut printed).unwrap();
+        let printed = String::from_utf8(printed).unwrap();
+        assert_eq!(printed.matches(" first ").count(), firsts, "{printed}");
+    }
+}
+
+/// A large segment that says anything about later slots, or stands behind one that does, is gone on with.
+#[test]
+fn a_segment_is_left_for_a_new_one_only_if_nothing_before_it_is_needed() {
+    let options = Options {
+        first_segment_bytes: 1_000,
+        segment_bytes_max: 1_000,
+    };
+    for (slots, upto, left) in [
+        // All is held by the snapshot.
+        ([1, 2], 2, &["log-00000003"][..]),
+        // The older segment is not, the current one is.
+        ([9, 2], 2, &["log-00000001", "log-00000002"]),
+        // The other way round.
+        ([1, 9], 2, &["log-00000002"]),
+    ] {
+        let dir = MemDir::new();
+        let mut log = new_log(&dir, options);
+        for slot in slots {
+            let value = Value::new(vec![b'x'; 600]).unwrap();
+            commit(&mut log, &[Record::Learn(Slot(slot), value)]);
+        }
+        assert_eq!(segments(&dir), ["log-00000001", "log-00000002"]);
+        snapshot::write(&dir, &store(upto)).unwrap();
+        log.trim(Slot(upto)).unwrap();
+        assert_eq!(segments(&dir), left);
+        assert_eq!(recovered(&dir).damage, []);
     }
 }
 
