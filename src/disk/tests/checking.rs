@@ -86,6 +86,18 @@ fn damage_is_counted_new_or_known_and_in_snapshots() {
     assert!(text.ends_with("\n2 damaged places\n"), "{text}");
 }
 
+#[test]
+fn a_segment_without_a_whole_record_is_told_as_such() {
+    let (dir, _) = long_log();
+    dir.put_file("log-00000002", b"rubbish");
+    let (text, places) = checked(&dir);
+    assert_eq!(places, 1);
+    assert!(
+        text.contains("\nlog-00000002: no whole record, 7 bytes\n"),
+        "{text}"
+    );
+}
+
 /// P41.
 #[test]
 fn a_log_that_is_gone_is_damage_beside_an_identity_only() {

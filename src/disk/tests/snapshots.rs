@@ -124,6 +124,34 @@ fn every_flipped_bit_and_every_cut_is_named_and_the_one_before_serves() {
     }
 }
 
+/// P40: whole lines of another place or another file, too.
+#[test]
+fn a_snapshot_with_moved_lines_is_damaged() {
+    let dir = MemDir::new();
+    snapshot::write(&dir, &store(3)).unwrap();
+    let name = "snapshot-0000000000000000003";
+    let text = String::from_utf8(dir.read(name).unwrap()).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let start = text.len() - lines[3..].concat().len();
+    let mut of_a_log = Vec::new();
+    line::write(&mut of_a_log, 4, 4, b"pair key1 value1");
+    let swapped = [lines[4], lines[3]].concat().into_bytes();
+    let behind = lines[5..].concat();
+    for (found, moved) in [
+        ("5", swapped),
+        ("4", [&of_a_log[..], lines[4].as_bytes()].concat()),
+    ] {
+        let bytes = [text[..start].as_bytes(), &moved, behind.as_bytes()].concat();
+        assert_eq!(bytes.len(), text.len());
+        dir.put_file(name, &bytes);
+        let damage = with_log(&dir).snapshot_damage;
+        let expected = format!(
+            "{name}: damaged snapshot at byte {start}: expected line 4, found record {found}; "
+        );
+        assert!(damage[0].to_string().starts_with(&expected), "{damage:?}");
+    }
+}
+
 #[test]
 fn a_snapshot_under_the_name_of_another_is_damaged() {
     let dir = MemDir::new();

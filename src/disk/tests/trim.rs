@@ -179,6 +179,37 @@ fn a_log_that_is_trimmed_is_bounded_for_ever() {
     assert!(segments(&dir).len() < 8);
 }
 
+#[test]
+fn a_trim_is_wanted_at_half_of_the_bound_and_again_a_quarter_later() {
+    let dir = MemDir::new();
+    let mut log = new_log(&dir, TINY);
+    assert_eq!(log.bytes(), 150);
+    assert!(log.wants_trim(298) && !log.wants_trim(300));
+    commit(&mut log, &accepts(1..=3));
+    commit(&mut log, &accepts(4..=6));
+    snapshot::write(&dir, &store(1)).unwrap();
+    log.trim(Slot(1)).unwrap();
+    assert_eq!(log.bytes(), 450, "slots 2 and 3 are still needed");
+    assert!(!log.wants_trim(400), "it would leave as much again");
+    commit(&mut log, &accepts(7..=12));
+    assert_eq!(log.bytes(), 750);
+    assert!(log.wants_trim(1_000), "450 + 1000 / 4 is less");
+    assert!(!log.wants_trim(1_300), "450 + 1300 / 4 is more");
+}
+
+/// A segment goes as a whole, and so a small log has small ones.
+#[test]
+fn a_segment_is_an_eighth_of_its_log_at_most() {
+    let bytes = |options: Options| (options.first_segment_bytes, options.segment_bytes_max);
+    let kib = 1024;
+    assert_eq!(bytes(Options::for_log_of(800)), (100, 100));
+    assert_eq!(
+        bytes(Options::for_log_of(16 * kib * kib)),
+        (kib * kib, 2 * kib * kib)
+    );
+    assert_eq!(Options::for_log_of(kib * kib * kib), Options::default());
+}
+
 /// One segment that is nearly full and holds everything goes too.
 #[test]
 fn the_only_segment_is_left_for_a_new_one_when_it_is_large() {
