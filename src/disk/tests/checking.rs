@@ -17,6 +17,11 @@ fn checked(dir: &MemDir) -> (String, usize) {
 fn a_sound_log_is_told_segment_by_segment() {
     let dir = MemDir::new();
     let mut log = new_log(&dir, TINY);
+    let (text, _) = checked(&dir);
+    assert!(
+        text.starts_with("log-00000001: records 1 to 1, up to s0, 150 bytes\n"),
+        "{text}"
+    );
     commit(&mut log, &[Record::Start(1)]);
     commit(&mut log, &accepts(1..=9));
     snapshot::write(&dir, &store(2)).unwrap();

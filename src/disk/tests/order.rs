@@ -197,17 +197,18 @@ fn a_repeat_behind_a_lost_head_is_read() {
 /// written later is listed as missing.
 #[test]
 fn behind_a_lost_end_as_many_numbers_are_left_out_as_bytes_are_lost() {
-    for (older_left, last) in [
-        (100, vec![b'x'; 200]),
-        (100, Vec::new()),
-        (300, vec![b'x'; 1]),
-        (300, vec![b'x'; 77]),
-        (0, Vec::new()),
+    let rubbish = |bytes| vec![b'x'; bytes];
+    let head = lines(&[(4, 4, "segment 2 2 1")]);
+    for (older_left, last, from, passed) in [
+        (100, rubbish(200), 4, 300),
+        (100, rubbish(0), 4, 100),
+        (300, rubbish(1), 4, 301),
+        (300, rubbish(77), 4, 377),
+        (0, rubbish(0), 4, 1),
+        (0, [head, rubbish(50)].concat(), 5, 50),
     ] {
         let mut one = lines(&[(1, 1, "segment 1 1"), (2, 2, "start 1"), (3, 3, "start 2")]);
-        let whole = one.len();
-        one.resize(whole + older_left, b'x');
-        let passed = (older_left + last.len()).max(1) as u64;
+        one.extend(rubbish(older_left));
         let dir = with_segments(&[(1, one), (2, last)]);
         let (log, recovery) = open(&dir, TINY);
         assert_eq!(recovery.records, and_lost(&starts(&[1, 2])));
@@ -215,8 +216,9 @@ fn behind_a_lost_end_as_many_numbers_are_left_out_as_bytes_are_lost() {
         let mut printed = Vec::new();
         print_log(&dir, None, &mut printed).unwrap();
         let printed = String::from_utf8(printed).unwrap();
-        let to = 3 + passed;
-        assert!(printed.contains(&format!(" missing 4 {to}\n")), "{printed}");
+        let to = from + passed - 1;
+        let missing = format!(" missing {from} {to}\n");
+        assert!(printed.contains(&missing), "{printed}");
         let head = format!("log-00000003 0 {} segment 2 3 ", to + 1);
         assert!(printed.contains(&head), "{printed}");
     }

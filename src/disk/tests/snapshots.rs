@@ -141,7 +141,7 @@ fn a_snapshot_with_moved_lines_is_damaged() {
         ("5", swapped),
         ("4", [&of_a_log[..], lines[4].as_bytes()].concat()),
     ] {
-        let bytes = [text[..start].as_bytes(), &moved, behind.as_bytes()].concat();
+        let bytes = [&text.as_bytes()[..start], &moved, behind.as_bytes()].concat();
         assert_eq!(bytes.len(), text.len());
         dir.put_file(name, &bytes);
         let damage = with_log(&dir).snapshot_damage;
