@@ -201,6 +201,7 @@ impl DirFile for File {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mem::MemDir;
     use super::*;
 
     #[test]
@@ -232,6 +233,62 @@ mod tests {
         assert_eq!(dir.list().unwrap(), ["c", "d"]);
         assert!(FsDir::open(temp.path().join("c")).is_err());
         assert!(FsDir::open(temp.path().join("none")).is_err());
+    }
+
+    /// Another process may have made one of them meanwhile, as `..` does here.
+    #[test]
+    fn a_directory_is_made_with_its_parents_or_the_systems_reason_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        FsDir::create(temp.path().join("a/b/../c")).unwrap();
+        let dir = FsDir::open(temp.path().join("a")).unwrap();
+        assert_eq!(dir.list().unwrap(), ["b", "c"]);
+        let below_a_device = FsDir::create("/dev/null/2").unwrap_err();
+        assert_eq!(below_a_device.kind(), io::ErrorKind::NotADirectory);
+    }
+
+    /// P42: a name is durable in the directory that it stands in.
+    #[test]
+    fn a_bare_name_stands_in_the_working_directory() {
+        assert_eq!(parent_of(Path::new("data/2")), Path::new("data"));
+        assert_eq!(parent_of(Path::new("data")), Path::new("."));
+    }
+
+    /// P37, P38: nothing counts as durable that the system refused to write or to sync.
+    #[test]
+    fn what_cannot_be_written_or_synced_is_an_error() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = FsDir::create(temp.path().join("gone")).unwrap();
+        fs::remove_dir(dir.path()).unwrap();
+        assert!(dir.sync_names().is_err());
+        let devices = FsDir::open("/dev").unwrap();
+        assert!(devices.open("null").unwrap().sync().is_err());
+        let full = devices.open("full").unwrap().write_at(0, b"x");
+        assert_eq!(full.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+
+    /// P37, P42: whatever step fails, the old file or the new one is there, and the failure is told.
+    #[test]
+    fn a_file_is_written_as_a_whole_or_not_at_all() {
+        for failing in 1.. {
+            let dir = MemDir::new();
+            write_whole(&dir, "x", b"one").unwrap();
+            let steps = dir.steps();
+            dir.fail_step(failing);
+            let written = write_whole(&dir, "x", b"two");
+            assert_eq!(
+                written.is_err(),
+                dir.steps() - steps >= failing,
+                "{failing}"
+            );
+            for names in 0..=dir.unsynced_names() {
+                let found = dir.after_crash(names, |_| true).read("x").unwrap();
+                assert!(found == b"two" || found == b"one" && written.is_err());
+            }
+            if written.is_ok() {
+                assert_eq!(failing, 6);
+                break;
+            }
+        }
     }
 
     /// P42: a whole file or none, and no unfinished one left behind.

@@ -77,7 +77,6 @@ impl Gaps {
                 behind.get_or_insert((number, found));
             }
             Some(Place::Trimmed) => {}
-            Some(Place::Byte { .. }) if offset > 0 => {}
             place => {
                 *place = Some(Place::Byte {
                     number,

@@ -462,6 +462,26 @@ mod tests {
         );
     }
 
+    /// P41: no crash of the making leaves these; they are of a server that has run, or of none.
+    #[test]
+    fn a_log_that_is_not_whole_and_empty_is_refused_without_an_identity() {
+        let made = MemDir::new();
+        Log::create(&made, &Options::default()).unwrap();
+        let first = scan::segment_name(1);
+        let sound = made.read(&first).unwrap();
+        let end = 1 + sound.iter().rposition(|&b| b == b'\n').unwrap();
+        for at in [0, end - 1, end, sound.len() - 1] {
+            let dir = made.fork();
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1;
+            dir.put_file(&first, &bytes);
+            let refused = claim(&dir, "data/2", &two());
+            assert!(matches!(refused, Err(HomeError::NotQuince { .. })), "{at}");
+            assert_eq!(dir.read(&first).unwrap(), bytes);
+        }
+        claim(&made, "data/2", &two()).unwrap();
+    }
+
     #[test]
     fn an_identity_that_cannot_be_read_is_refused() {
         let good = String::from_utf8(two().text()).unwrap();

@@ -165,6 +165,34 @@ mod tests {
         );
     }
 
+    /// The same with a right checksum, whatever the fields are.
+    fn signed(fields_and_body: &str) -> Vec<u8> {
+        let text = format!("{fields_and_body}\n").into_bytes();
+        [&crc_digits(&text)[..], b" ", &text].concat()
+    }
+
+    #[test]
+    fn a_checksum_alone_makes_no_line() {
+        assert_eq!(signed("17 15 7 start 1"), line(17, 15, b"start 1"));
+        assert!(read(&signed("17 17 7 start 1")).is_some());
+        for wrong in [
+            "17 0 7 start 1",
+            "17 18 7 start 1",
+            "0 0 7 start 1",
+            "17 15 6 start 1",
+            "17 15 8 start 1",
+            "+17 15 7 start 1",
+            "017 15 7 start 1",
+            "17 15 07 start 1",
+            "17 -15 7 start 1",
+            "17  7 start 1",
+            "18446744073709551616 15 7 start 1",
+            "17 15 7",
+        ] {
+            assert_eq!(read(&signed(wrong)), None, "{wrong}");
+        }
+    }
+
     #[test]
     fn every_flipped_bit_is_noticed() {
         let text = line(17, 15, b"accept b3.2 s17 n2.1.1 put apple 1.25");
@@ -190,6 +218,7 @@ mod tests {
             claimed_end(&[&text[..], b"more"].concat()),
             Some(text.len())
         );
+        assert_eq!(claimed_end(&text), None, "nothing stands behind it");
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn fitted(body: &[u8], width: Option<usize>) -> std::borrow::Cow<'_, [u8]> {
         return body.into();
     };
     // Four bytes a character is the most that UTF-8 has: no need to look at all of a long value.
-    let window = &body[..body.len().min(4 * (width + 1))];
+    let window = &body[..body.len().min(4 * width)];
     let text = String::from_utf8_lossy(window);
     if window.len() == body.len() && text.chars().count() <= width {
         return body.into();

@@ -300,7 +300,10 @@ impl<'a, D: Dir> Reader<'a, D> {
     /// shows that some are: at the end of the one before.
     fn take_lines(&mut self, bytes: &[u8]) -> Result<(), LogError> {
         while let Some(line) = bytes.get(self.at..).and_then(line::read) {
-            let fits = line.seq == self.next || self.at == 0 && line.seq > self.next;
+            let fits = match self.at {
+                0 => line.seq >= self.next,
+                _ => line.seq == self.next,
+            };
             if !fits || !self.take(&line)? {
                 break;
             }
@@ -416,7 +419,7 @@ impl<'a, D: Dir> Reader<'a, D> {
         let Some(last) = rest.iter().rposition(|&b| b != 0) else {
             return Verdict::Whole;
         };
-        let counts = |(at, group, _): &(usize, u64, u64)| *at > self.at && *group > self.next;
+        let counts = |&(_, group, _): &(usize, u64, u64)| group > self.next;
         let proof = self.proof.filter(counts).or_else(|| {
             let (at, line) = witness(&rest[..=last], self.next)?;
             Some((self.at + at, line.group, line.seq))

@@ -17,6 +17,11 @@ fn checked(dir: &MemDir) -> (String, usize) {
 fn a_sound_log_is_told_segment_by_segment() {
     let dir = MemDir::new();
     let mut log = new_log(&dir, TINY);
+    let (text, _) = checked(&dir);
+    assert!(
+        text.starts_with("log-00000001: records 1 to 1, up to s0, 150 bytes\n"),
+        "{text}"
+    );
     commit(&mut log, &[Record::Start(1)]);
     commit(&mut log, &accepts(1..=9));
     snapshot::write(&dir, &store(2)).unwrap();
@@ -30,6 +35,32 @@ fn a_sound_log_is_told_segment_by_segment() {
          sound\n"
     );
     assert_eq!(places, 0);
+}
+
+/// P21: what a crash in the middle of a trim left over is no damage, and is told.
+#[test]
+fn a_segment_that_a_trim_has_left_behind_is_told_as_trimmed() {
+    let dir = MemDir::new();
+    let mut log = new_log(&dir, TINY);
+    for n in 1..=9 {
+        commit(&mut log, &[accept(n)]);
+    }
+    let oldest = dir.read("log-00000001").unwrap();
+    snapshot::write(&dir, &store(6)).unwrap();
+    log.trim(Slot(6)).unwrap();
+    let names = dir.list().unwrap();
+    assert_eq!(names[0], "log-00000002");
+    dir.put_file("log-00000001", &oldest);
+    let (text, places) = checked(&dir);
+    assert_eq!(places, 0, "{text}");
+    let trimmed: Vec<&str> = text
+        .lines()
+        .filter(|line| line.ends_with(", trimmed"))
+        .collect();
+    assert_eq!(
+        trimmed,
+        ["log-00000001: records 1 to 4, up to s3, 150 bytes, trimmed"]
+    );
 }
 
 #[test]
@@ -58,6 +89,18 @@ fn damage_is_counted_new_or_known_and_in_snapshots() {
         "{text}"
     );
     assert!(text.ends_with("\n2 damaged places\n"), "{text}");
+}
+
+#[test]
+fn a_segment_without_a_whole_record_is_told_as_such() {
+    let (dir, _) = long_log();
+    dir.put_file("log-00000002", b"rubbish");
+    let (text, places) = checked(&dir);
+    assert_eq!(places, 1);
+    assert!(
+        text.contains("\nlog-00000002: no whole record, 7 bytes\n"),
+        "{text}"
+    );
 }
 
 /// P41.

@@ -3,6 +3,7 @@
 mod checking;
 mod crash;
 mod damage;
+mod order;
 mod printing;
 mod random;
 mod snapshots;

@@ -3,6 +3,8 @@
 use super::super::dir::{DirFile, FsDir};
 use super::super::print::{Ending, print_log};
 use super::*;
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// How a log ends of which nothing is to be told but its last record.
 fn whole(last: u64) -> Ending {
@@ -56,6 +58,17 @@ fn a_long_value_is_cut_to_the_width() {
     assert_eq!(body(20), "learn s1 ÄÖÜ and ...");
     assert_eq!(body(14), "learn s1 ÄÖ...");
     assert_eq!(body(0), "...");
+    // Of the widest characters too, as many as fit.
+    let value = Value::new("𝄞".repeat(20).as_bytes()).unwrap();
+    commit(&mut log, &[Record::Learn(Slot(2), value)]);
+    let last = |width| {
+        let (text, _) = printed(&dir, Some(width));
+        let line = text.lines().last().unwrap();
+        line.split_once("learn s2 ").unwrap().1.to_owned()
+    };
+    assert_eq!(last(29), "𝄞".repeat(20));
+    assert_eq!(last(28), "𝄞".repeat(16) + "...");
+    assert_eq!(last(16), "𝄞".repeat(4) + "...");
 }
 
 #[test]
@@ -136,33 +149,89 @@ fn a_running_server_can_be_watched() {
     assert!(last > 10_000);
 }
 
-/// The same on purpose: a first reading that has later bytes but not yet earlier ones.
+/// The same on purpose: readings that have later bytes but not yet earlier ones.
 #[test]
 fn a_reading_that_mixes_old_and_new_bytes_is_read_again() {
     let (sound, _) = long_log();
     let last = places(&sound).pop().unwrap();
-    let mut mixed = sound.read(&last.file).unwrap();
-    let first = places(&sound)
-        .into_iter()
-        .find(|p| p.file == last.file && !p.begins)
-        .unwrap();
-    mixed[first.offset..first.offset + first.bytes].fill(0);
-    let dir = Mixing {
-        dir: sound.clone(),
-        file: last.file,
-        mixed: std::sync::Arc::new(parking_lot::Mutex::new(Some(mixed))),
+    let lines = places(&sound).into_iter();
+    let lines: Vec<Place> = lines.filter(|p| p.file == last.file && !p.begins).collect();
+    assert!(lines.len() > 2);
+    let without = |line: &Place| {
+        let mut mixed = sound.read(&last.file).unwrap();
+        mixed[line.offset..line.offset + line.bytes].fill(0);
+        Some(mixed)
     };
-    let (text, ending) = printed(&dir, None);
-    assert_eq!(ending.unwrap(), whole(last.seq));
-    assert_eq!(text, printed(&sound, None).0);
+    let mixed: Vec<_> = lines[..lines.len() - 1].iter().map(without).collect();
+    for count in 1..=mixed.len() {
+        let dir = Mixing::new(&sound, &last.file, &mixed[..count]);
+        let (text, ending) = printed(&dir, None);
+        assert_eq!(ending.unwrap(), whole(last.seq));
+        assert_eq!(text, printed(&sound, None).0);
+    }
 }
 
-/// Shows other bytes of a file at the first reading.
+/// P21: a running server may trim its log while it is read.
+#[test]
+fn a_segment_that_goes_while_the_log_is_read_is_no_damage() {
+    let (sound, _) = long_log();
+    let text = printed(&sound, None).0;
+    for gone in sound.list().unwrap() {
+        let dir = Mixing::new(&sound, &gone, &[None]);
+        let (left, ending) = printed(&dir, None);
+        let Ending { cut, damage, .. } = ending.unwrap();
+        assert_eq!((cut, damage), (None, vec![]), "{gone}");
+        let expected = text.lines().filter(|line| !line.starts_with(&gone));
+        assert!(left.lines().eq(expected), "{left}");
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_an_error() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("log-00000001");
+    std::fs::create_dir(&path).unwrap();
+    let error = printed(&FsDir::open(temp.path()).unwrap(), None).1;
+    let error = error.unwrap_err().to_string();
+    let expected = format!("cannot read {}: ", path.display());
+    assert!(error.starts_with(&expected), "{error}");
+}
+
+/// A start reads tens of megabytes: twice only the segment that does not end as it should.
+#[test]
+fn a_log_is_read_once_and_a_torn_end_again() {
+    let (dir, _) = long_log();
+    let last = places(&dir).pop().unwrap();
+    let sound = Mixing::new(&dir, &last.file, &[]);
+    printed(&sound, None).1.unwrap();
+    assert_eq!(*sound.reads.lock(), 1);
+    let mut bytes = dir.read(&last.file).unwrap();
+    bytes[last.offset] ^= 1;
+    dir.put_file(&last.file, &bytes);
+    let torn = Mixing::new(&dir, &last.file, &[]);
+    assert!(printed(&torn, None).1.unwrap().cut.is_some());
+    assert_eq!(*torn.reads.lock(), 2);
+}
+
+/// Shows other bytes of a file at its first readings, or none: then it is not there.
 #[derive(Debug, Clone)]
 struct Mixing {
     dir: MemDir,
     file: String,
-    mixed: std::sync::Arc<parking_lot::Mutex<Option<Vec<u8>>>>,
+    mixed: Vec<Option<Vec<u8>>>,
+    /// How often it was read.
+    reads: Arc<Mutex<usize>>,
+}
+
+impl Mixing {
+    fn new(dir: &MemDir, file: &str, mixed: &[Option<Vec<u8>>]) -> Self {
+        Self {
+            dir: dir.clone(),
+            file: file.into(),
+            mixed: mixed.to_vec(),
+            reads: Arc::default(),
+        }
+    }
 }
 
 impl Dir for Mixing {
@@ -173,12 +242,16 @@ impl Dir for Mixing {
     }
 
     fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
-        if name == self.file
-            && let Some(mixed) = self.mixed.lock().take()
-        {
-            return Ok(mixed);
+        if name != self.file {
+            return self.dir.read(name);
         }
-        self.dir.read(name)
+        let mut reads = self.reads.lock();
+        *reads += 1;
+        match self.mixed.get(*reads - 1) {
+            Some(Some(mixed)) => Ok(mixed.clone()),
+            Some(None) => Err(std::io::ErrorKind::NotFound.into()),
+            None => self.dir.read(name),
+        }
     }
 
     fn create_zeroed(&self, _: &str, _: usize) -> std::io::Result<NoFile> {

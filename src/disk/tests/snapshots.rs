@@ -53,6 +53,44 @@ fn a_snapshot_is_text_and_the_newest_one_counts() {
     );
 }
 
+/// So that a commit of the log, whose sync waits for these, waits for 2 MiB of them at most.
+#[test]
+fn a_large_snapshot_is_synced_piece_by_piece() {
+    const SYNC_BYTES: usize = 2 * 1024 * 1024;
+    const WRITE_BYTES: usize = 256 * 1024;
+    const PAIR_BYTES: usize = 10_000;
+    let mut large = Store::new();
+    for slot in 1..=500 {
+        let text = format!("n1.1.{slot} put key{slot} {:0PAIR_BYTES$}", 0);
+        large.apply(slot, &Batch::read(text.as_bytes()), |_, _| {});
+    }
+    let dir = MemDir::new();
+    let bytes = snapshot::write(&dir, &large).unwrap();
+    assert!(bytes > 2 * SYNC_BYTES && bytes < 3 * SYNC_BYTES, "{bytes}");
+    // To create, rename and sync the name; writes of about one size, and three syncs.
+    let writes = dir.steps() - 3 - 3;
+    let least = bytes.div_ceil(WRITE_BYTES + 2 * PAIR_BYTES) as u64;
+    let most = bytes.div_ceil(WRITE_BYTES) as u64;
+    assert!(
+        (least..=most).contains(&writes),
+        "{writes} of {least} to {most}"
+    );
+    // As much as a power loss takes, when it strikes at the worst time.
+    let mut unsynced_most = 0;
+    for failing in 1..dir.steps() {
+        let dir = MemDir::with_sector(1_024);
+        dir.fail_step(failing);
+        snapshot::write(&dir, &large).unwrap_err();
+        unsynced_most = unsynced_most.max(1_024 * dir.unsynced_writes());
+    }
+    let bound = SYNC_BYTES + 2 * WRITE_BYTES;
+    assert!(
+        (SYNC_BYTES - WRITE_BYTES..bound).contains(&unsynced_most),
+        "{unsynced_most}"
+    );
+    assert_eq!(snapshot::read(&dir, Slot(500)).unwrap().1, Ok(large));
+}
+
 /// P40: whatever bit flips, wherever it ends, a damaged snapshot is named and not used.
 #[test]
 fn every_flipped_bit_and_every_cut_is_named_and_the_one_before_serves() {
@@ -83,6 +121,34 @@ fn every_flipped_bit_and_every_cut_is_named_and_the_one_before_serves() {
         assert_eq!(file, name);
         let line = starts.iter().rfind(|&&start| start <= at).unwrap();
         assert!(offset == line || *offset == at, "{offset} for {at}");
+    }
+}
+
+/// P40: whole lines of another place or another file, too.
+#[test]
+fn a_snapshot_with_moved_lines_is_damaged() {
+    let dir = MemDir::new();
+    snapshot::write(&dir, &store(3)).unwrap();
+    let name = "snapshot-0000000000000000003";
+    let text = String::from_utf8(dir.read(name).unwrap()).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let start = text.len() - lines[3..].concat().len();
+    let mut of_a_log = Vec::new();
+    line::write(&mut of_a_log, 4, 4, b"pair key1 value1");
+    let swapped = [lines[4], lines[3]].concat().into_bytes();
+    let behind = lines[5..].concat();
+    for (found, moved) in [
+        ("5", swapped),
+        ("4", [&of_a_log[..], lines[4].as_bytes()].concat()),
+    ] {
+        let bytes = [&text.as_bytes()[..start], &moved, behind.as_bytes()].concat();
+        assert_eq!(bytes.len(), text.len());
+        dir.put_file(name, &bytes);
+        let damage = with_log(&dir).snapshot_damage;
+        let expected = format!(
+            "{name}: damaged snapshot at byte {start}: expected line 4, found record {found}; "
+        );
+        assert!(damage[0].to_string().starts_with(&expected), "{damage:?}");
     }
 }
 

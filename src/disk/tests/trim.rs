@@ -1,7 +1,11 @@
 //! The end of old segments, and that what they said is carried on (P21).
 
 use super::super::damage::{Damage, SnapshotDamage};
+<<<<<<< HEAD
 use super::super::log::Removal;
+=======
+use super::super::print::print_log;
+>>>>>>> mutants-disk
 use super::super::snapshot;
 use super::snapshots::store;
 use super::*;
@@ -212,6 +216,38 @@ fn a_log_that_is_trimmed_is_bounded_for_ever() {
     assert!(segments(&dir).len() < 8);
 }
 
+#[test]
+fn a_trim_is_wanted_at_half_of_the_bound_and_again_a_quarter_later() {
+    let dir = MemDir::new();
+    let mut log = new_log(&dir, TINY);
+    assert_eq!(log.bytes(), 150);
+    assert!(log.wants_trim(298) && !log.wants_trim(300));
+    commit(&mut log, &accepts(1..=3));
+    commit(&mut log, &accepts(4..=6));
+    snapshot::write(&dir, &store(1)).unwrap();
+    log.trim(Slot(1)).unwrap();
+    assert_eq!(log.bytes(), 450, "slots 2 and 3 are still needed");
+    assert!(!log.wants_trim(400), "it would leave as much again");
+    commit(&mut log, &accepts(7..=9));
+    commit(&mut log, &accepts(10..=12));
+    assert_eq!(log.bytes(), 750);
+    assert!(log.wants_trim(1_000), "450 + 1000 / 4 is less");
+    assert!(!log.wants_trim(1_300), "450 + 1300 / 4 is more");
+}
+
+/// A segment goes as a whole, and so a small log has small ones.
+#[test]
+fn a_segment_is_an_eighth_of_its_log_at_most() {
+    let bytes = |options: Options| (options.first_segment_bytes, options.segment_bytes_max);
+    let kib = 1024;
+    assert_eq!(bytes(Options::for_log_of(800)), (100, 100));
+    assert_eq!(
+        bytes(Options::for_log_of(16 * kib * kib)),
+        (kib * kib, 2 * kib * kib)
+    );
+    assert_eq!(Options::for_log_of(kib * kib * kib), Options::default());
+}
+
 /// One segment that is nearly full and holds everything goes too.
 #[test]
 fn the_only_segment_is_left_for_a_new_one_when_it_is_large() {
@@ -219,7 +255,7 @@ fn the_only_segment_is_left_for_a_new_one_when_it_is_large() {
         first_segment_bytes: 4_000,
         segment_bytes_max: 4_000,
     };
-    for (records, left) in [(20, "log-00000001"), (90, "log-00000002")] {
+    for (records, left, firsts) in [(20, "log-00000001", 0), (90, "log-00000002", 1)] {
         let dir = MemDir::new();
         let mut log = new_log(&dir, options);
         commit(&mut log, &accepts(1..=records));
@@ -229,6 +265,40 @@ fn the_only_segment_is_left_for_a_new_one_when_it_is_large() {
         let (_, recovery) = open(&dir, options);
         assert_eq!(recovery.damage, []);
         assert_eq!(recovery.records.last(), Some(&Record::Trim(Slot(records))));
+        // The log says from where on it must be whole, where that has changed.
+        let mut printed = Vec::new();
+        print_log(&dir, None, &mut printed).unwrap();
+        let printed = String::from_utf8(printed).unwrap();
+        assert_eq!(printed.matches(" first ").count(), firsts, "{printed}");
+    }
+}
+
+/// A large segment that says anything about later slots, or stands behind one that does, is gone on with.
+#[test]
+fn a_segment_is_left_for_a_new_one_only_if_nothing_before_it_is_needed() {
+    let options = Options {
+        first_segment_bytes: 1_000,
+        segment_bytes_max: 1_000,
+    };
+    for (slots, upto, left) in [
+        // All is held by the snapshot.
+        ([1, 2], 2, &["log-00000003"][..]),
+        // The older segment is not, the current one is.
+        ([9, 2], 2, &["log-00000001", "log-00000002"]),
+        // The other way round.
+        ([1, 9], 2, &["log-00000002"]),
+    ] {
+        let dir = MemDir::new();
+        let mut log = new_log(&dir, options);
+        for slot in slots {
+            let value = Value::new(vec![b'x'; 600]).unwrap();
+            commit(&mut log, &[Record::Learn(Slot(slot), value)]);
+        }
+        assert_eq!(segments(&dir), ["log-00000001", "log-00000002"]);
+        snapshot::write(&dir, &store(upto)).unwrap();
+        log.trim(Slot(upto)).unwrap();
+        assert_eq!(segments(&dir), left);
+        assert_eq!(recovered(&dir).damage, []);
     }
 }
 

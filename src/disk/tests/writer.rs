@@ -123,6 +123,25 @@ fn a_group_larger_than_a_segment_gets_one_of_its_size() {
 }
 
 #[test]
+fn a_group_that_ends_where_its_segment_ends_stays_in_it() {
+    // A head and four lines.
+    let options = Options {
+        first_segment_bytes: 30 + 4 * 34,
+        segment_bytes_max: 1_000,
+    };
+    let dir = MemDir::new();
+    let mut log = new_log(&dir, options);
+    commit(&mut log, &accepts(1..=2));
+    commit(&mut log, &accepts(3..=4));
+    assert_eq!(dir.list().unwrap(), ["log-00000001"]);
+    assert_eq!(dir.read("log-00000001").unwrap().last(), Some(&b'\n'));
+    assert_eq!(recovered(&dir).records, accepts(1..=4));
+    commit(&mut log, &accepts(5..=5));
+    assert_eq!(dir.list().unwrap(), ["log-00000001", "log-00000002"]);
+    assert_eq!(recovered(&dir).records, accepts(1..=5));
+}
+
+#[test]
 fn unsynced_lines_are_synced_before_the_next_segment_begins() {
     let dir = MemDir::new();
     let mut log = new_log(&dir, TINY);
@@ -144,6 +163,7 @@ fn a_record_that_is_too_long_is_refused_and_nothing_is_kept() {
     let dir = MemDir::new();
     let mut log = new_log(&dir, TINY);
     let too_long = Value::new(vec![b'x'; VALUE_BYTES_MAX + 1]).unwrap();
+    let just_right = Value::new(vec![b'x'; VALUE_BYTES_MAX]).unwrap();
     let records = [accept(1), Record::Learn(Slot(2), too_long)];
     let error = log.append(&records).unwrap_err();
     assert_eq!(
@@ -152,6 +172,7 @@ fn a_record_that_is_too_long_is_refused_and_nothing_is_kept() {
     );
     commit(&mut log, &[accept(3)]);
     assert_eq!(open(&dir, TINY).1.records, [accept(3)]);
+    log.append(&[Record::Learn(Slot(4), just_right)]).unwrap();
 }
 
 /// P41: no log is replaced by an empty one.
@@ -186,7 +207,10 @@ fn after_a_failed_write_or_sync_nothing_is_tried_again() {
             log.commit().unwrap_err(),
             log.read_all().unwrap_err(),
         ] {
-            assert!(matches!(error, LogError::Failed { .. }), "{error}");
+            let LogError::Failed { file } = error else {
+                panic!("{error}");
+            };
+            assert!(file.starts_with("log-0000000"), "{file}");
         }
         assert_eq!(dir.steps(), steps);
     }
@@ -237,6 +261,7 @@ fn a_spare_is_asked_for_once_and_becomes_the_next_segment() {
     job.make().unwrap();
     assert!(log.spare_job().is_none());
     assert_eq!(dir.list().unwrap(), ["log-00000001", "spare"]);
+    assert_eq!(log.bytes(), 150 + 300, "the spare takes room too");
     commit(&mut log, &accepts(3..=5));
     assert_eq!(dir.list().unwrap(), ["log-00000001", "log-00000002"]);
     assert_eq!(dir.read("log-00000002").unwrap().len(), 300);
@@ -282,6 +307,7 @@ fn without_a_spare_the_log_makes_the_segment_itself() {
     );
     // Too small for this group: it stays for the next one.
     commit(&mut log, &accepts(6..=30));
+    assert!(dir.list().unwrap().contains(&"spare".to_owned()));
     commit(&mut log, &accepts(31..=31));
     assert_eq!(dir.list().unwrap().len(), 4);
     assert_eq!(log.read_all().unwrap(), accepts(1..=31));
