@@ -11,8 +11,8 @@
 //! | lost | it was told of a later life of its own, its log is damaged, or its snapshot is and nobody has another | no |
 //! | sound | it remembers all that it ever voted | yes |
 //!
-//! A blank node becomes sound where it and others, a majority together, are blank: that is a new
-//! cluster. Every other way leads over *recall*: a majority of the nodes, all of them others and
+//! A blank node becomes sound where it and others, a majority together, are blank and know each other's
+//! lives: that is a new cluster. Every other way leads over *recall*: a majority of the nodes, all of them others and
 //! sound, know its new life, and promise it a ballot above all that they had promised. What they
 //! have accepted is all that this node can have had a part in, for any majority that it ever voted
 //! with shares a node with this one; it accepts the same, learns all that they know to be decided,
@@ -25,7 +25,11 @@
 //!
 //! Left out: an older copy of a directory is recognised when the first peer that knows better is
 //! heard, a moment after the start; and two servers of a five that are started for the first time
-//! ever while a third was emptied and the other two are silent are taken for a new cluster.
+//! ever while a third was emptied and the other two are silent are taken for a new cluster. And where
+//! links are cut in part for the first 200 ms ever, two of five can each begin a new cluster with a
+//! majority in which the other's third node is missing, and call the rest latecomers; these then wait
+//! for three sound nodes, which there are not. Nothing is lost by it, as nothing was written: empty
+//! the directories and start again.
 
 use std::collections::BTreeMap;
 
@@ -305,7 +309,10 @@ impl Replica {
     /// once it is a new cluster.
     fn blank_together(&mut self) -> Option<bool> {
         let memory = &mut self.memory;
-        let mut together = memory.together;
+        // Who tells it, and whose life this node has heard of while blank, so that it says the same of
+        // them ever after: or it would begin, and then call them latecomers.
+        let heard = |node: &NodeId| memory.peers.get(node).is_some_and(|peer| peer.together);
+        let mut together: Votes = memory.together.iter().filter(heard).collect();
         together.insert(self.me);
         if memory.state != State::Blank
             || !memory.before.is_empty()
