@@ -207,5 +207,20 @@ mod tests {
                 prop_assert!(!carry.fold(record));
             }
         }
+
+        /// What changes nothing may be taken for a repeat and left out, and nothing else: an `untrim`
+        /// behind a lost head must not be.
+        #[test]
+        fn a_fold_tells_whether_it_changed_anything(
+            records in proptest::collection::vec(any_record(), 0..40),
+        ) {
+            let mut carry = Carry::default();
+            for record in &records {
+                let before = carry.clone();
+                let changed = carry.fold(record);
+                prop_assert_eq!(changed, carry != before, "{:?}", record);
+                prop_assert!(!carry.fold(record), "{:?} again", record);
+            }
+        }
     }
 }
