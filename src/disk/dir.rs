@@ -322,10 +322,7 @@ mod tests {
             let _ = dir.remove(REMOVING);
             assert!(dir.list().unwrap().is_empty(), "{bytes}");
         }
-        assert_eq!(
-            dir.remove("x").unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(dir.remove("x").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     /// P42: a whole file or none, and no unfinished one left behind.

@@ -36,14 +36,14 @@ use std::collections::BTreeMap;
 use log::{info, warn};
 
 use crate::outbox::{Outbox, To};
-use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::{Known, Notice, Vote};
 use crate::paxos::proposer::{Proposer, Recalled};
 use crate::paxos::quorum::Votes;
 use crate::paxos::record::Record;
-use crate::paxos::types::{Ballot, Life, NodeId, Slot};
+use crate::paxos::types::{Ballot, Life, NodeId};
 
 use super::Replica;
+use super::ballots::voter;
 
 /// A blank node that hears a majority of blank nodes waits for so many ticks whether one of the
 /// others knows of an older cluster.
@@ -51,10 +51,6 @@ const TOGETHER_TICKS: u64 = 20;
 
 /// After so many ticks, a recall that was refused is tried again.
 const RECALL_TICKS: u64 = 5;
-
-/// After so many ticks without anyone who has what a lost snapshot held, its slots are recalled. A
-/// cluster that begins anew learns in less what it had decided last.
-const BEREFT_TICKS: u64 = 100;
 
 /// By how much a peer's word may raise this node's start number. A forged one at the top of the range
 /// would leave no start to come.
@@ -91,8 +87,6 @@ pub(super) struct Memory {
     together_since: Option<u64>,
     recall_due: u64,
     recalled: Option<Recalled>,
-    /// For how many ticks no peer could give what a lost snapshot held.
-    bereft_ticks: u64,
 }
 
 impl Memory {
@@ -108,7 +102,6 @@ impl Memory {
             together_since: None,
             recall_due: 0,
             recalled: None,
-            bereft_ticks: 0,
         };
         for record in records {
             match record {
@@ -227,23 +220,18 @@ impl Replica {
         self.send_heartbeat(To::Others, out);
     }
 
-    /// A snapshot that was trimmed under and is lost is fetched from a peer that has as much. Where
-    /// nobody has, because the others were cut short of the last decisions, its slots are what the
-    /// others accepted there: that is what recall is for. Until then the promises of this node call
-    /// decided what no leader can learn, and nothing goes on.
-    pub(super) fn tick_snapshot_loss(&mut self, out: &mut Outbox) {
-        if !self.is_bereft() {
-            self.memory.bereft_ticks = 0;
-            return;
-        }
-        self.memory.bereft_ticks += 1;
-        if self.memory.bereft_ticks < BEREFT_TICKS {
-            return;
+    /// The slots of a lost snapshot are among those that nobody who is heard could tell (see
+    /// [`Replica::give_up_missing`]): until they are recalled, the promises of this node would call
+    /// decided what no leader can learn. True if it is so.
+    pub(super) fn give_up_snapshot(&mut self, out: &mut Outbox) -> bool {
+        let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
+            return false;
+        };
+        if acceptor.trimmed() <= self.learner.decided() {
+            return false;
         }
         let durable = self.images.durable();
-        if let Some(acceptor) = &mut self.acceptor {
-            acceptor.untrim(durable);
-        }
+        acceptor.untrim(durable);
         warn!(
             "the snapshot under which the log was trimmed is lost, and nobody who is heard has as \
              much: this server does not vote until a majority of the others has told it what was \
@@ -251,19 +239,15 @@ impl Replica {
         );
         self.lose_memory(self.memory.life.start + 1, out);
         out.record(Record::Untrim(durable));
+        true
     }
 
-    /// Whether the acceptor has forgotten slots that neither this node nor any that it hears could
-    /// tell.
-    fn is_bereft(&self) -> bool {
-        let trimmed = self.acceptor.as_ref().map_or(Slot::ZERO, Acceptor::trimmed);
-        if !self.memory.is_sound() || trimmed <= self.learner.decided() || self.images.is_busy() {
-            return false;
+    /// What a recall was told to be decided is among those slots too: whoever told it is gone, and the
+    /// others tell what they accepted there.
+    pub(super) fn give_up_recalled(&mut self) {
+        if self.memory.recalled.take().is_some() {
+            info!("nobody who is heard has what is decided: recalling once more");
         }
-        let (now, election) = (self.now, &self.election);
-        let others = self.members.others(self.me);
-        let mut heard = others.filter_map(|node| election.heard(node, now));
-        election.connected(now) && heard.all(|beat| beat.decided < trimmed)
     }
 
     pub(super) fn on_known(&mut self, from: NodeId, known: Known, out: &mut Outbox) {
