@@ -75,7 +75,7 @@ fn a_removal_may_come_later_or_never() {
     for slots in [5, 12] {
         snapshot::write(&dir, &store(slots)).unwrap();
     }
-    let removal = trim(&mut log, 12).unwrap();
+    let removal = log.trim(Slot(12)).unwrap();
     let without = segments(&dir).len();
     commit(&mut log, &accepts(21..=30));
     let with = log.bytes();

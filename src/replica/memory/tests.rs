@@ -5,6 +5,7 @@ use super::super::catchup::BEREFT_TICKS;
 use super::*;
 use crate::kv::batch::Batch;
 use crate::kv::store::Store;
+use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::{Accepted, Heartbeat, Message, Promise, Stance};
 use crate::paxos::quorum::Members;
 use crate::paxos::types::{Slot, Value};
