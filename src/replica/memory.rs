@@ -107,7 +107,7 @@ impl Memory {
             match record {
                 Record::Peer(node, life) => drop(memory.know(*node, *life)),
                 Record::Lost => memory.state = State::Lost,
-                Record::Sound => memory.state = State::Sound,
+                Record::Sound(_) => memory.state = State::Sound,
                 _ => {}
             }
         }
@@ -227,7 +227,7 @@ impl Replica {
         let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
             return false;
         };
-        if acceptor.trimmed() <= self.learner.decided() {
+        if acceptor.settled() <= self.learner.decided() {
             return false;
         }
         let durable = self.images.durable();
@@ -356,7 +356,11 @@ impl Replica {
     }
 
     fn become_sound(&mut self, out: &mut Outbox) {
-        out.record(Record::Sound);
+        let decided = self.learner.decided();
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.settle(decided);
+        }
+        out.record(Record::Sound(decided));
         self.memory.state = State::Sound;
         self.send_heartbeat(To::Others, out);
     }
