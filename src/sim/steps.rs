@@ -428,7 +428,7 @@ impl World {
                     }
                 }
                 Record::Sound(_) if self.nodes[node].weak.is_some() => {
-                    self.counts.one(Seen::Recalled)
+                    self.counts.one(Seen::Recalled);
                 }
                 _ => {}
             }
