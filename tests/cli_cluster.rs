@@ -261,7 +261,7 @@ fn the_log_is_printed_beside_a_running_server_and_after_it() {
         let expected = [
             "segment 2 1 0",
             "start 1",
-            "sound",
+            "sound s0",
             "ballot b1.1",
             "promise b1.1",
             "accept b1.1 s1 n1.1.1 put pear \"2.10 per kilo\"",
