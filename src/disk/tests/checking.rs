@@ -47,7 +47,7 @@ fn a_segment_that_a_trim_has_left_behind_is_told_as_trimmed() {
     }
     let oldest = dir.read("log-00000001").unwrap();
     snapshot::write(&dir, &store(6)).unwrap();
-    log.trim(Slot(6)).unwrap();
+    log.trim(Slot(6)).unwrap().run().unwrap();
     let names = dir.list().unwrap();
     assert_eq!(names[0], "log-00000002");
     dir.put_file("log-00000001", &oldest);

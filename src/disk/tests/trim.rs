@@ -1,11 +1,8 @@
 //! The end of old segments, and that what they said is carried on (P21).
 
 use super::super::damage::{Damage, SnapshotDamage};
-<<<<<<< HEAD
 use super::super::log::Removal;
-=======
 use super::super::print::print_log;
->>>>>>> mutants-disk
 use super::super::snapshot;
 use super::snapshots::store;
 use super::*;
@@ -225,7 +222,7 @@ fn a_trim_is_wanted_at_half_of_the_bound_and_again_a_quarter_later() {
     commit(&mut log, &accepts(1..=3));
     commit(&mut log, &accepts(4..=6));
     snapshot::write(&dir, &store(1)).unwrap();
-    log.trim(Slot(1)).unwrap();
+    trim(&mut log, 1).unwrap();
     assert_eq!(log.bytes(), 450, "slots 2 and 3 are still needed");
     assert!(!log.wants_trim(400), "it would leave as much again");
     commit(&mut log, &accepts(7..=9));
@@ -296,7 +293,7 @@ fn a_segment_is_left_for_a_new_one_only_if_nothing_before_it_is_needed() {
         }
         assert_eq!(segments(&dir), ["log-00000001", "log-00000002"]);
         snapshot::write(&dir, &store(upto)).unwrap();
-        log.trim(Slot(upto)).unwrap();
+        trim(&mut log, upto).unwrap();
         assert_eq!(segments(&dir), left);
         assert_eq!(recovered(&dir).damage, []);
     }
