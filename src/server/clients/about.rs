@@ -89,7 +89,7 @@ pub(super) fn config(server: &Server, patterns: &[Bytes]) -> Reply {
         ("save", ""),
         ("timeout", "0"),
     ];
-    let mut wanted = [false; 9];
+    let mut wanted = settings.map(|_| false);
     for pattern in patterns {
         let pattern = Pattern::new(&pattern.to_ascii_lowercase());
         for ((name, _), wanted) in settings.iter().zip(&mut wanted) {
@@ -141,10 +141,11 @@ pub(super) fn info(server: &Server, sections: &[Bytes], fields: &[(String, Strin
                 is(name) || all.into_iter().any(is)
             })
     };
-    let own = (fields.iter().cloned()).map(|(name, value)| named(name, value));
-    let own: String = own
-        .map(|(name, value)| format!("{name}:{value}\r\n"))
-        .collect();
+    let mut own = format!("quince_version:{}\r\n", env!("CARGO_PKG_VERSION"));
+    for (name, value) in fields.iter().cloned() {
+        let (name, value) = named(name, value);
+        write!(own, "{name}:{value}\r\n").expect("a text takes every text");
+    }
     let keyspace = match field("keys") {
         "0" => String::new(),
         keys => format!("db0:keys={keys},expires=0,avg_ttl=0\r\n"),
@@ -171,10 +172,7 @@ pub(super) fn info(server: &Server, sections: &[Bytes], fields: &[(String, Strin
         ("Replication", "role:master\r\n".into()),
         ("Cluster", "cluster_enabled:0\r\n".into()),
         ("Keyspace", keyspace),
-        (
-            "Quince",
-            format!("quince_version:{}\r\n{own}", env!("CARGO_PKG_VERSION")),
-        ),
+        ("Quince", own),
     ] {
         if is_wanted(name) {
             let gap = if text.is_empty() { "" } else { "\r\n" };

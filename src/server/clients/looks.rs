@@ -82,17 +82,16 @@ fn keys(server: &Server, pattern: &[u8]) -> Vec<Reply> {
 fn step(server: &Server, scan: &Scan) -> Reply {
     let answer =
         |cursor: u64, keys| Reply::Array(vec![Reply::text(cursor.to_string()), Reply::Array(keys)]);
-    let after = match scan.cursor {
-        0 => None,
-        cursor => match server.cursors.resume(cursor) {
-            Some(key) => Some(key),
-            None => {
-                return Reply::error(format_args!(
-                    "cursor {cursor} is not known to this server, or not any more: scan again from 0"
-                ));
-            }
-        },
-    };
+    let mut after = None;
+    if scan.cursor != 0 {
+        after = server.cursors.resume(scan.cursor);
+        if after.is_none() {
+            return Reply::error(format_args!(
+                "cursor {} is not known to this server, or not any more: scan again from 0",
+                scan.cursor
+            ));
+        }
+    }
     if !scan.strings {
         return answer(0, Vec::new());
     }
@@ -103,9 +102,9 @@ fn step(server: &Server, scan: &Scan) -> Reply {
         _ => Bound::Included(&prefix[..]),
     };
     let image = server.store.lock().clone();
-    let mut range = image.range(start).map(|(key, _)| key);
-    let mut range = range
-        .by_ref()
+    let mut range = image
+        .range(start)
+        .map(|(key, _)| key)
         .take_while(|key| key.starts_with(&prefix))
         .peekable();
     let looked: Vec<&Bytes> = range.by_ref().take(scan.count).collect();

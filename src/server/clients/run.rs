@@ -213,7 +213,7 @@ impl Server {
             }
             out.flush()?;
             answers = self.ask(commands, barrier);
-            refusal = answers.pop_if(|_| barrier).and_then(refused);
+            refusal = answers.pop_if(|_| barrier).as_ref().and_then(refused);
         }
         let mut answers = answers.into_iter();
         for (need, then) in requests {
@@ -268,7 +268,7 @@ impl Server {
 }
 
 /// Why a read cannot be done, if it cannot. A read changes nothing, so it is never unknown.
-fn refused(answer: Answer) -> Option<&'static str> {
+fn refused(answer: &Answer) -> Option<&'static str> {
     match answer {
         Answer::Readable | Answer::Done(_) => None,
         Answer::NotDone(why) | Answer::Unknown(why) => Some(why),

@@ -4,6 +4,11 @@
 //! here. What is wrong with a request is told in the words of Redis where it has some, because
 //! programs look at them.
 
+#![allow(
+    clippy::unnecessary_wraps,
+    reason = "the table calls all readers alike, also those that take everything"
+)]
+
 use std::fmt;
 
 use super::catalog::Catalog;
@@ -73,6 +78,8 @@ pub enum Tell {
     Done,
     /// How many keys it changed.
     Count,
+    /// 1 when it is done, else what stands there instead.
+    Instead,
 }
 
 /// A question about the map.
@@ -182,8 +189,8 @@ impl Request {
 pub fn outcome_reply(outcome: Outcome, tell: Tell) -> Reply {
     match (outcome, tell) {
         (Outcome::Ok, Tell::Done) => Reply::OK,
-        (Outcome::Ok, Tell::Count) => Reply::Integer(1),
-        (Outcome::NotFound, Tell::Done) => Reply::Null,
+        (Outcome::Ok, Tell::Count | Tell::Instead) => Reply::Integer(1),
+        (Outcome::NotFound, Tell::Done | Tell::Instead) => Reply::Null,
         (Outcome::NotFound, Tell::Count) => Reply::Integer(0),
         (Outcome::Mismatch(current), _) => Reply::Bulk(current),
         (Outcome::Number(number), _) => Reply::Integer(number),
@@ -289,7 +296,7 @@ fn change(name: &str, arguments: Arguments<'_>) -> Result<(Write, Tell), Request
         }
         "cas" => {
             let (expected, new) = (value(arguments, 2)?, value(arguments, 3)?);
-            (Write::Cas { key, expected, new }, Tell::Count)
+            (Write::Cas { key, expected, new }, Tell::Instead)
         }
         "incr" => add(key, 1),
         "decr" => add(key, -1),

@@ -3,6 +3,11 @@
 //! There are no users and no passwords here, which is Redis' `default` user with `nopass`: that one
 //! is let in with any password, nobody else is, and a password alone is an error.
 
+#![allow(
+    clippy::unnecessary_wraps,
+    reason = "the table calls all readers alike, also those that take everything"
+)]
+
 use super::command::{Request, RequestError, integer, word};
 use super::frame::Arguments;
 use super::reply::{Protocol, Reply};

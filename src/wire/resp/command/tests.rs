@@ -55,7 +55,7 @@ fn changes_are_read() {
         ("SET k v", put("k", "v"), Tell::Done),
         ("set k ", put("k", ""), Tell::Done),
         ("Put k v", put("k", "v"), Tell::Done),
-        ("CAS k a b", cas, Tell::Count),
+        ("CAS k a b", cas, Tell::Instead),
         ("INCR k", incr(1), Tell::Done),
         ("DECR k", incr(-1), Tell::Done),
         ("INCRBY k -5", incr(-5), Tell::Done),
@@ -156,7 +156,13 @@ fn a_connection_asks_about_itself() {
     assert_eq!(line("CLIENT ID"), Ok(Request::Id));
 }
 
-/// The words are those of Redis 7.0.15 wherever it has the command.
+#[track_caller]
+fn refuses(text: &str, error: &str) {
+    let found = line(text).map_err(|error| error.to_string());
+    assert_eq!(found, Err(error.into()), "{text}");
+}
+
+/// The words are those of Redis 7.0.15.
 #[test]
 fn what_is_wrong_is_told_in_the_words_of_redis() {
     for (text, error) in [
@@ -254,7 +260,15 @@ fn what_is_wrong_is_told_in_the_words_of_redis() {
         ("SCAN 0 MATCH", "ERR syntax error"),
         ("SCAN 0 FOO bar", "ERR syntax error"),
         ("SET k v FOO", "ERR syntax error"),
-        // From here on Redis would do it, or has no such command.
+    ] {
+        refuses(text, error);
+    }
+}
+
+/// What Redis would do, or does not know.
+#[test]
+fn what_is_refused_names_its_reason() {
+    for (text, error) in [
         (
             "SET k v NX",
             "ERR 'set' with option 'NX' is refused: only SET key value is kept",
@@ -297,11 +311,7 @@ fn what_is_wrong_is_told_in_the_words_of_redis() {
         ),
         ("GET ", "ERR expected a key of at least 1 byte"),
     ] {
-        assert_eq!(
-            line(text).map_err(|error| error.to_string()),
-            Err(error.into()),
-            "{text}"
-        );
+        refuses(text, error);
     }
 }
 
@@ -355,7 +365,10 @@ fn outcomes_are_told_as_the_command_asks() {
     assert_eq!(done(Outcome::Ok), Reply::OK);
     assert_eq!(count(Outcome::Ok), Reply::Integer(1));
     assert_eq!(count(Outcome::NotFound), Reply::Integer(0));
-    assert_eq!(count(Outcome::Mismatch(bytes("x"))), Reply::text("x"));
+    let instead = |outcome| outcome_reply(outcome, Tell::Instead);
+    assert_eq!(instead(Outcome::Ok), Reply::Integer(1));
+    assert_eq!(instead(Outcome::NotFound), Reply::Null);
+    assert_eq!(instead(Outcome::Mismatch(bytes("x"))), Reply::text("x"));
     assert_eq!(done(Outcome::Number(-4)), Reply::Integer(-4));
     assert_eq!(done(Outcome::Session(SessionId(1))), Reply::Integer(1));
     let code = |reply: Reply, code: &str| match reply {

@@ -121,9 +121,9 @@ fn a_hostile_frame_is_one_error() {
         (b"*1\r\n\x01", "expected '$', got '\\x01'"),
         (b"*2\r\n$4\r\nPINGxx", "expected CRLF after a bulk string"),
         (b"echo \"a\r\n", "unbalanced quotes in request"),
-        (&[b'x'; 70_000], "too big inline request"),
+        (&vec![b'x'; 70_000], "too big inline request"),
         (
-            &[&[b'x'; 65_537][..], b"\r\n"].concat(),
+            &[&vec![b'x'; 65_537][..], b"\r\n"].concat(),
             "too big inline request",
         ),
     ] {
