@@ -52,8 +52,10 @@ struct Place {
 impl Cursors {
     /// None yet. `random` is another number at each start.
     pub(super) fn new(random: u32) -> Self {
+        // Never 0: else a counter whose bits are all 0 would make the cursor that ends a scan.
+        let mark = random >> (u32::BITS - MARK_BITS) | 1;
         Self {
-            mark: u64::from(random >> (u32::BITS - MARK_BITS)) << COUNTER_BITS,
+            mark: u64::from(mark) << COUNTER_BITS,
             table: Mutex::new(Table::default()),
         }
     }
@@ -91,7 +93,7 @@ impl Cursors {
     /// The number of the cursor, which is among the last that were given; none if it is not one of this
     /// server's.
     fn number(&self, table: &Table, cursor: u64) -> Option<u64> {
-        if cursor & !COUNTER_MASK != self.mark || cursor == 0 {
+        if cursor & !COUNTER_MASK != self.mark {
             return None;
         }
         let back = table.given.wrapping_sub(cursor) & COUNTER_MASK;
@@ -171,7 +173,7 @@ mod tests {
         cursors.table.lock().given = (1 << COUNTER_BITS) - 3;
         for _ in 0..6 {
             let cursor = cursors.mark(key("a"), 0);
-            assert!(cursor < 1 << 53);
+            assert!(cursor != 0 && cursor < 1 << 53);
             assert_eq!(cursors.resume(cursor), Some(key("a")));
         }
     }
