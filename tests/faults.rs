@@ -141,7 +141,7 @@ fn messages_of_a_life_that_is_over_arrive_in_the_next_one() {
     cluster.stop();
 }
 
-/// P1, P2 (as far as kill -9 shows it), P23, P45, P49: judged as a whole history, where
+/// D15, P1, P2 (as far as kill -9 shows it), P23, P45, P49: judged as a whole history, where
 /// `durability.rs` compares the last values.
 #[test]
 fn all_five_killed_at_once_under_load_lose_nothing() {
@@ -160,7 +160,7 @@ fn all_five_killed_at_once_under_load_lose_nothing() {
     cluster.stop();
 }
 
-/// P28, P33: under load, with connections of clients open at the frozen leader.
+/// P28, P33, P54: under load, with connections of clients open at the frozen leader.
 #[test]
 fn a_leader_frozen_under_load_answers_nothing_stale_when_it_goes_on() {
     let _alone = alone();

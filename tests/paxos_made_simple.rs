@@ -546,7 +546,8 @@ fn numbers_of_different_proposers_are_never_equal() {
 }
 
 /// 2.5: "Each proposer remembers (in stable storage) the highest-numbered proposal it has tried to
-/// issue, and begins phase 1 with a higher proposal number than any it has already used."
+/// issue, and begins phase 1 with a higher proposal number than any it has already used." So numbers
+/// count rounds, and are no times of day (D2).
 #[test]
 fn a_proposer_begins_with_a_higher_number_than_any_it_used() {
     let mut cluster = cluster(3);

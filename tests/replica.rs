@@ -58,7 +58,7 @@ struct One {
 
 impl One {
     fn new(preload: Vec<Command>, snapshot: Option<Store>) -> Self {
-        Self::recover(preload, snapshot, &[Record::Sound])
+        Self::recover(preload, snapshot, &[Record::Sound(Slot::ZERO)])
     }
 
     fn recover(preload: Vec<Command>, snapshot: Option<Store>, records: &[Record]) -> Self {
@@ -393,7 +393,11 @@ fn the_next_piece_of_a_log_is_fetched_as_soon_as_one_came() {
 #[test]
 fn a_ballot_that_only_the_others_promised_is_not_used_again() {
     let used = ballot(7, 1);
-    let mut one = One::recover(Vec::new(), None, &[Record::Sound, Record::Ballot(used)]);
+    let mut one = One::recover(
+        Vec::new(),
+        None,
+        &[Record::Sound(Slot::ZERO), Record::Ballot(used)],
+    );
     assert_eq!(one.prepares(), ballot(8, 1));
 }
 

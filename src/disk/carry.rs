@@ -30,8 +30,8 @@ enum Health {
     Whole,
     /// The last word was `lost`.
     Lost,
-    /// The last word was `sound`.
-    Sound,
+    /// The last word was `sound`, with this slot.
+    Sound(Slot),
 }
 
 impl Default for Carry {
@@ -74,7 +74,10 @@ impl Carry {
             }
             Record::Peer(node, life) => self.peers.insert(*node, *life) != Some(*life),
             Record::Lost => std::mem::replace(&mut self.health, Health::Lost) != Health::Lost,
-            Record::Sound => std::mem::replace(&mut self.health, Health::Sound) != Health::Sound,
+            Record::Sound(slot) => {
+                let sound = Health::Sound(*slot);
+                std::mem::replace(&mut self.health, sound) != sound
+            }
             Record::Decided(..) | Record::Learn(..) => false,
         }
     }
@@ -89,7 +92,9 @@ impl Carry {
         };
         // First: whoever has never voted remembers of a peer that it heard of it so.
         push(self.health == Health::Lost, Record::Lost);
-        push(self.health == Health::Sound, Record::Sound);
+        if let Health::Sound(slot) = self.health {
+            push(true, Record::Sound(slot));
+        }
         push(self.start > 0, Record::Start(self.start));
         push(self.ballot > Ballot::ZERO, Record::Ballot(self.ballot));
         push(self.promise > Ballot::ZERO, Record::Promise(self.promise));
@@ -135,11 +140,11 @@ impl fmt::Display for Carry {
         for (node, life) in &self.peers {
             write!(f, ", peer {node} {life}")?;
         }
-        f.write_str(match self.health {
-            Health::Whole => ", never lost",
-            Health::Lost => ", lost",
-            Health::Sound => ", sound",
-        })
+        match self.health {
+            Health::Whole => f.write_str(", never lost"),
+            Health::Lost => f.write_str(", lost"),
+            Health::Sound(slot) => write!(f, ", sound {slot}"),
+        }
     }
 }
 
@@ -173,13 +178,13 @@ mod tests {
             Record::Trim(Slot(6)),
             Record::Untrim(Slot(5)),
             Record::Untrim(Slot(7)),
-            Record::Sound,
+            Record::Sound(Slot(3)),
         ]);
         let peer = Record::Peer(node(2), life(3));
         assert_eq!(
             carry.records(),
             [
-                Record::Sound,
+                Record::Sound(Slot(3)),
                 Record::Start(4),
                 Record::Ballot(Ballot::new(4, node(1))),
                 Record::Promise(Ballot::new(5, node(3))),
@@ -189,7 +194,7 @@ mod tests {
         );
         assert_eq!(
             carry.to_string(),
-            "start 4, ballot b4.1, promise b5.3, trim s5, peer n2 3.0000000000000007, sound"
+            "start 4, ballot b4.1, promise b5.3, trim s5, peer n2 3.0000000000000007, sound s3"
         );
     }
 
@@ -205,6 +210,21 @@ mod tests {
             prop_assert_eq!(&folded(&carried), &carry);
             for record in &carried {
                 prop_assert!(!carry.fold(record));
+            }
+        }
+
+        /// What changes nothing may be taken for a repeat and left out, and nothing else: an `untrim`
+        /// behind a lost head must not be.
+        #[test]
+        fn a_fold_tells_whether_it_changed_anything(
+            records in proptest::collection::vec(any_record(), 0..40),
+        ) {
+            let mut carry = Carry::default();
+            for record in &records {
+                let before = carry.clone();
+                let changed = carry.fold(record);
+                prop_assert_eq!(changed, carry != before, "{:?}", record);
+                prop_assert!(!carry.fold(record), "{:?} again", record);
             }
         }
     }

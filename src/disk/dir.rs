@@ -53,6 +53,9 @@ pub trait DirFile: Debug + Send {
 /// The end of the names of files that [`write_whole`] has not finished.
 pub const UNFINISHED: &str = ".new";
 
+/// What a large file is called while it is removed step by step. Nobody reads it.
+pub(super) const REMOVING: &str = "removing";
+
 /// Writes a file as a whole: after a crash there is the old one, or none, or all of the new one.
 pub fn write_whole<D: Dir>(dir: &D, name: &str, bytes: &[u8]) -> io::Result<()> {
     let unfinished = format!("{name}{UNFINISHED}");
@@ -74,6 +77,10 @@ pub fn write_whole<D: Dir>(dir: &D, name: &str, bytes: &[u8]) -> io::Result<()> 
 pub struct FsDir {
     path: PathBuf,
 }
+
+/// A larger file is removed in steps of so many bytes. While the file system gives back a hundred
+/// megabytes at once, no other file can be synced: 28 ms were measured.
+const REMOVE_BYTES: usize = 4 << 20;
 
 /// How many zeros one write of [`FsDir::create_zeroed`] has.
 const ZEROS_BYTES: usize = 256 * 1024;
@@ -176,7 +183,18 @@ impl Dir for FsDir {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
+        let mut bytes = fs::metadata(self.path.join(name))?.len();
+        if bytes <= REMOVE_BYTES as u64 {
+            return fs::remove_file(self.path.join(name));
+        }
+        // First it loses its name, so that nobody takes what is left of it for the whole.
+        self.rename(name, REMOVING)?;
+        let file = self.open(REMOVING)?;
+        while bytes > 0 {
+            bytes = bytes.saturating_sub(REMOVE_BYTES as u64);
+            file.set_len(bytes)?;
+        }
+        fs::remove_file(self.path.join(REMOVING))
     }
 
     fn sync_names(&self) -> io::Result<()> {
@@ -289,6 +307,22 @@ mod tests {
                 break;
             }
         }
+    }
+
+    #[test]
+    fn a_file_of_any_size_is_removed_and_leaves_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = FsDir::open(temp.path()).unwrap();
+        for bytes in [0, 1, REMOVE_BYTES, REMOVE_BYTES + 1, 3 * REMOVE_BYTES] {
+            dir.create_zeroed("x", bytes).unwrap();
+            // What a crash left of an earlier one is in nobody's way.
+            dir.create_zeroed(REMOVING, 1).unwrap();
+            dir.remove("x").unwrap();
+            assert!(dir.read("x").is_err());
+            let _ = dir.remove(REMOVING);
+            assert!(dir.list().unwrap().is_empty(), "{bytes}");
+        }
+        assert_eq!(dir.remove("x").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     /// P42: a whole file or none, and no unfinished one left behind.

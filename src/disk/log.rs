@@ -23,7 +23,7 @@ mod trim;
 use super::body::{Body, First};
 use super::carry::Carry;
 use super::damage::Damage;
-use super::dir::{Dir, DirFile};
+use super::dir::{Dir, DirFile, REMOVING};
 use super::error::{Context, LogError};
 use super::recall::Recall;
 use super::scan::{self, End, segment_name};
@@ -52,7 +52,7 @@ const SPARE: &str = "spare";
 const MAKING: &str = "making";
 
 /// The names of files that hold work in progress and are never read.
-pub(super) const IN_PROGRESS: [&str; 3] = [SPARE, MAKING, snapshot::WRITING];
+pub(super) const IN_PROGRESS: [&str; 4] = [SPARE, MAKING, snapshot::WRITING, REMOVING];
 
 /// How large segments are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

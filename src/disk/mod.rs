@@ -29,7 +29,7 @@
 //! | `lock` | locked while a server runs here; empty |
 //! | `log-00000001` ... | the segments of the log; from the one that the log names as its first, gaps in the numbers are damage |
 //! | `snapshot-0000000000000000017` | the replicated state after slot 17; the newest whole one counts |
-//! | `spare`, `making`, `snapshot.new`, `identity.new` | work in progress; never read |
+//! | `spare`, `making`, `removing`, `snapshot.new`, `identity.new` | work in progress; never read |
 //!
 //! [`dir`] is what the log needs of a file system, [`mem`] a file system that crashes on demand,
 //! `line` the format of a line, `body` what it says, [`record`] the text of a record in it, `scan` and

@@ -12,7 +12,7 @@
 //! | `trim s17` | [`Record::Trim`] |
 //! | `untrim s9` | [`Record::Untrim`] |
 //! | `lost` | [`Record::Lost`] |
-//! | `sound` | [`Record::Sound`] |
+//! | `sound s17` | [`Record::Sound`] |
 //!
 //! VALUE is every byte after the one space, to the end of the body.
 
@@ -34,7 +34,7 @@ pub fn write(out: &mut Vec<u8>, record: &Record) {
         Record::Trim(slot) => write!(out, "trim {slot}"),
         Record::Untrim(slot) => write!(out, "untrim {slot}"),
         Record::Lost => write!(out, "lost"),
-        Record::Sound => write!(out, "sound"),
+        Record::Sound(slot) => write!(out, "sound {slot}"),
     };
     head.expect("a Vec takes every write");
     if let Some(value) = value_of(record) {
@@ -76,7 +76,7 @@ pub fn parse(body: &[u8]) -> Result<Record, ParseError> {
         b"trim" => Record::Trim(tokens.parse(SLOT)?),
         b"untrim" => Record::Untrim(tokens.parse(SLOT)?),
         b"lost" => Record::Lost,
-        b"sound" => Record::Sound,
+        b"sound" => Record::Sound(tokens.parse(SLOT)?),
         _ => {
             let kinds = "start, ballot, promise, accept, decided, learn, peer, trim, untrim, lost or \
                          sound";
@@ -123,7 +123,7 @@ pub(super) mod tests {
             slot().prop_map(Record::Trim),
             slot().prop_map(Record::Untrim),
             Just(Record::Lost),
-            Just(Record::Sound),
+            slot().prop_map(Record::Sound),
         ]
     }
 

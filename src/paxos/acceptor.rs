@@ -33,6 +33,9 @@ pub struct Acceptor {
     promised: Ballot,
     /// Every slot up to this one is decided, and what was accepted there may be forgotten.
     trimmed: Slot,
+    /// The same of this one, where votes were lost and recalled: what they were for was not told slot
+    /// by slot, because it is decided.
+    recalled: Slot,
     accepted: BTreeMap<Slot, (Ballot, Value)>,
 }
 
@@ -41,6 +44,7 @@ impl Default for Acceptor {
         Self {
             promised: Ballot::ZERO,
             trimmed: Slot::ZERO,
+            recalled: Slot::ZERO,
             accepted: BTreeMap::new(),
         }
     }
@@ -60,6 +64,7 @@ impl Acceptor {
                 }
                 Record::Trim(slot) => acceptor.trim(*slot),
                 Record::Untrim(slot) => acceptor.untrim(*slot),
+                Record::Sound(slot) => acceptor.settle(*slot),
                 _ => {}
             }
         }
@@ -71,16 +76,21 @@ impl Acceptor {
         self.promised
     }
 
-    /// Every slot up to this one is decided, and what was accepted there is forgotten.
-    pub fn trimmed(&self) -> Slot {
-        self.trimmed
+    /// Every slot up to this one is decided, and what was accepted there may be forgotten.
+    pub fn settled(&self) -> Slot {
+        self.trimmed.max(self.recalled)
     }
 
     /// The highest slot in which anything was accepted; `s0` if nothing was.
     pub fn highest(&self) -> Slot {
-        self.accepted
-            .last_key_value()
-            .map_or(self.trimmed, |(&slot, _)| slot.max(self.trimmed))
+        let last = self.accepted.last_key_value();
+        last.map_or(Slot::ZERO, |(&slot, _)| slot)
+            .max(self.settled())
+    }
+
+    /// Lost votes are recalled: every slot up to `upto` is decided, and those after it were told.
+    pub fn settle(&mut self, upto: Slot) {
+        self.recalled = upto;
     }
 
     /// Forgets what was accepted up to `upto`: it is all decided, and a durable snapshot holds it.
@@ -129,8 +139,8 @@ impl Acceptor {
             return Err(Refusal::Promised(self.promised));
         }
         self.promise(ballot);
-        // P17: what was trimmed is told to be decided, never to be empty.
-        let decided = decided.max(self.trimmed);
+        // P17: what was forgotten is told to be decided, never to be empty.
+        let decided = decided.max(self.settled());
         let first = from.max(decided.next());
         let mut told = Vec::new();
         let mut bytes = 0;
@@ -211,6 +221,26 @@ mod tests {
 
     fn value(text: &str) -> Value {
         Value::new(text.as_bytes()).unwrap()
+    }
+
+    /// P17, P41, P53: what was recalled as decided stays decided, also where the learner's values and the
+    /// snapshot with them are lost: nothing is told to be empty there, and no mark is below it.
+    #[test]
+    fn recalled_slots_are_told_as_decided() {
+        let mut acceptor = Acceptor::recover(&[
+            Record::Sound(Slot(9)),
+            Record::Trim(Slot(5)),
+            Record::Lost,
+            Record::Sound(Slot(7)),
+        ]);
+        assert_eq!((acceptor.settled(), acceptor.highest()), (Slot(7), Slot(7)));
+        let promise = acceptor.on_prepare(ballot(9, 1), Slot(1), Slot::ZERO);
+        assert_eq!(promise.unwrap().decided, Slot(7));
+        assert_eq!(
+            acceptor.on_accept(ballot(9, 1), Slot(8), &value("a")),
+            Ok(())
+        );
+        assert_eq!(acceptor.highest(), Slot(8));
     }
 
     /// P4, P5: an accept promises, and an equal ballot is as good as a prepared one.

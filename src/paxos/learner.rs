@@ -58,7 +58,7 @@ impl Learner {
                     learner.on_fetched(*slot, std::slice::from_ref(value));
                 }
                 // If that snapshot is lost, its slots are decided all the same.
-                Record::Trim(slot) => learner.on_known(*slot),
+                Record::Trim(slot) | Record::Sound(slot) => learner.on_known(*slot),
                 _ => {}
             }
         }

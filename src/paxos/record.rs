@@ -28,8 +28,9 @@ pub enum Record {
     Untrim(Slot),
     /// `lost`: what this node remembers is not all that it once voted. It must not vote.
     Lost,
-    /// `sound`: from here on this node remembers all that it votes, and may vote.
-    Sound,
+    /// `sound s17`: from here on this node remembers all that it votes, and may vote. What it may have
+    /// accepted before in the slots up to this one it need not know: they were told to be decided.
+    Sound(Slot),
 }
 
 impl Record {
@@ -46,7 +47,7 @@ impl Record {
             | Self::Trim(_)
             | Self::Untrim(_)
             | Self::Lost
-            | Self::Sound => true,
+            | Self::Sound(_) => true,
             Self::Decided(..) | Self::Learn(..) => false,
         }
     }

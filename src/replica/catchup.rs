@@ -20,6 +20,10 @@ const PATIENCE_TICKS: u64 = 3;
 /// After so many ticks without an answer, another peer is asked.
 const RETRY_TICKS: u64 = 10;
 
+/// After so many ticks in which nobody is heard who could tell what is missing, it is given up. A
+/// cluster that begins anew learns in less what it had decided last.
+pub(super) const BEREFT_TICKS: u64 = 100;
+
 /// A gap of more slots is told in the log.
 const TOLD_GAP: u64 = 1_000;
 
@@ -39,6 +43,8 @@ pub(super) struct CatchUp {
     asked: Option<(NodeId, u64)>,
     /// The first slot that was missing, if this gap was told in the log.
     told: Option<Slot>,
+    /// For how many ticks nobody could tell what is missing.
+    bereft_ticks: u64,
 }
 
 impl CatchUp {
@@ -65,6 +71,19 @@ impl CatchUp {
             Some(missing) => self.ask(node, missing, now, out),
             None => self.asked = None,
         }
+    }
+
+    /// Counts the ticks in which a majority is heard and none of it is `able` to tell the first
+    /// missing slot. True once in [`BEREFT_TICKS`] of them.
+    pub(super) fn is_bereft(
+        &mut self,
+        missing: Option<(Slot, Slot)>,
+        able: &[NodeId],
+        connected: bool,
+    ) -> bool {
+        let bereft = missing.is_some() && able.is_empty() && connected;
+        self.bereft_ticks = if bereft { self.bereft_ticks + 1 } else { 0 };
+        bereft && self.bereft_ticks.is_multiple_of(BEREFT_TICKS)
     }
 
     /// `able` are the nodes that can tell the first missing slot.

@@ -28,7 +28,6 @@ impl Replica {
         self.nudge(out);
         self.tick_images(out);
         self.catch_up(out);
-        self.tick_snapshot_loss(out);
         self.keep_leading(out);
     }
 
@@ -102,8 +101,33 @@ impl Replica {
             })
             .collect();
         // What an image brings need not be fetched.
-        if !self.images.is_busy() {
-            self.catchup.on_tick(missing, &able, now, out);
+        if self.images.is_busy() {
+            return;
+        }
+        self.catchup.on_tick(missing, &able, now, out);
+        if self
+            .catchup
+            .is_bereft(missing, &able, self.election.connected(now))
+        {
+            self.give_up_missing(out);
+        }
+    }
+
+    /// What is decided and missing here, nobody could tell who is heard, for a while: those who knew are
+    /// gone, and the others were cut short of the last word. But a majority accepted it, and phase 1
+    /// finds it there. So whatever rests on the word of one that is gone is begun anew.
+    fn give_up_missing(&mut self, out: &mut Outbox) {
+        let decided = self.learner.decided();
+        if self.give_up_snapshot(out) {
+        } else if self
+            .proposer
+            .leading()
+            .is_some_and(|leading| leading.decided() > decided)
+        {
+            // It will never propose these slots; another phase 1 will.
+            self.stop_leading("nobody who is heard has what is decided", out);
+        } else {
+            self.give_up_recalled();
         }
     }
 

@@ -11,8 +11,8 @@
 //! | lost | it was told of a later life of its own, its log is damaged, or its snapshot is and nobody has another | no |
 //! | sound | it remembers all that it ever voted | yes |
 //!
-//! A blank node becomes sound where it and others, a majority together, are blank: that is a new
-//! cluster. Every other way leads over *recall*: a majority of the nodes, all of them others and
+//! A blank node becomes sound where it and others, a majority together, are blank and know each other's
+//! lives: that is a new cluster. Every other way leads over *recall*: a majority of the nodes, all of them others and
 //! sound, know its new life, and promise it a ballot above all that they had promised. What they
 //! have accepted is all that this node can have had a part in, for any majority that it ever voted
 //! with shares a node with this one; it accepts the same, learns all that they know to be decided,
@@ -25,21 +25,25 @@
 //!
 //! Left out: an older copy of a directory is recognised when the first peer that knows better is
 //! heard, a moment after the start; and two servers of a five that are started for the first time
-//! ever while a third was emptied and the other two are silent are taken for a new cluster.
+//! ever while a third was emptied and the other two are silent are taken for a new cluster. And where
+//! links are cut in part for the first 200 ms ever, two of five can each begin a new cluster with a
+//! majority in which the other's third node is missing, and call the rest latecomers; these then wait
+//! for three sound nodes, which there are not. Nothing is lost by it, as nothing was written: empty
+//! the directories and start again.
 
 use std::collections::BTreeMap;
 
 use log::{info, warn};
 
 use crate::outbox::{Outbox, To};
-use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::{Known, Notice, Vote};
 use crate::paxos::proposer::{Proposer, Recalled};
 use crate::paxos::quorum::Votes;
 use crate::paxos::record::Record;
-use crate::paxos::types::{Ballot, Life, NodeId, Slot};
+use crate::paxos::types::{Ballot, Life, NodeId};
 
 use super::Replica;
+use super::ballots::voter;
 
 /// A blank node that hears a majority of blank nodes waits for so many ticks whether one of the
 /// others knows of an older cluster.
@@ -47,10 +51,6 @@ const TOGETHER_TICKS: u64 = 20;
 
 /// After so many ticks, a recall that was refused is tried again.
 const RECALL_TICKS: u64 = 5;
-
-/// After so many ticks without anyone who has what a lost snapshot held, its slots are recalled. A
-/// cluster that begins anew learns in less what it had decided last.
-const BEREFT_TICKS: u64 = 100;
 
 /// By how much a peer's word may raise this node's start number. A forged one at the top of the range
 /// would leave no start to come.
@@ -87,8 +87,6 @@ pub(super) struct Memory {
     together_since: Option<u64>,
     recall_due: u64,
     recalled: Option<Recalled>,
-    /// For how many ticks no peer could give what a lost snapshot held.
-    bereft_ticks: u64,
 }
 
 impl Memory {
@@ -104,13 +102,12 @@ impl Memory {
             together_since: None,
             recall_due: 0,
             recalled: None,
-            bereft_ticks: 0,
         };
         for record in records {
             match record {
                 Record::Peer(node, life) => drop(memory.know(*node, *life)),
                 Record::Lost => memory.state = State::Lost,
-                Record::Sound => memory.state = State::Sound,
+                Record::Sound(_) => memory.state = State::Sound,
                 _ => {}
             }
         }
@@ -223,23 +220,18 @@ impl Replica {
         self.send_heartbeat(To::Others, out);
     }
 
-    /// A snapshot that was trimmed under and is lost is fetched from a peer that has as much. Where
-    /// nobody has, because the others were cut short of the last decisions, its slots are what the
-    /// others accepted there: that is what recall is for. Until then the promises of this node call
-    /// decided what no leader can learn, and nothing goes on.
-    pub(super) fn tick_snapshot_loss(&mut self, out: &mut Outbox) {
-        if !self.is_bereft() {
-            self.memory.bereft_ticks = 0;
-            return;
-        }
-        self.memory.bereft_ticks += 1;
-        if self.memory.bereft_ticks < BEREFT_TICKS {
-            return;
+    /// The slots of a lost snapshot are among those that nobody who is heard could tell (see
+    /// [`Replica::give_up_missing`]): until they are recalled, the promises of this node would call
+    /// decided what no leader can learn. True if it is so.
+    pub(super) fn give_up_snapshot(&mut self, out: &mut Outbox) -> bool {
+        let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
+            return false;
+        };
+        if acceptor.settled() <= self.learner.decided() {
+            return false;
         }
         let durable = self.images.durable();
-        if let Some(acceptor) = &mut self.acceptor {
-            acceptor.untrim(durable);
-        }
+        acceptor.untrim(durable);
         warn!(
             "the snapshot under which the log was trimmed is lost, and nobody who is heard has as \
              much: this server does not vote until a majority of the others has told it what was \
@@ -247,19 +239,15 @@ impl Replica {
         );
         self.lose_memory(self.memory.life.start + 1, out);
         out.record(Record::Untrim(durable));
+        true
     }
 
-    /// Whether the acceptor has forgotten slots that neither this node nor any that it hears could
-    /// tell.
-    fn is_bereft(&self) -> bool {
-        let trimmed = self.acceptor.as_ref().map_or(Slot::ZERO, Acceptor::trimmed);
-        if !self.memory.is_sound() || trimmed <= self.learner.decided() || self.images.is_busy() {
-            return false;
+    /// What a recall was told to be decided is among those slots too: whoever told it is gone, and the
+    /// others tell what they accepted there.
+    pub(super) fn give_up_recalled(&mut self) {
+        if self.memory.recalled.take().is_some() {
+            info!("nobody who is heard has what is decided: recalling once more");
         }
-        let (now, election) = (self.now, &self.election);
-        let others = self.members.others(self.me);
-        let mut heard = others.filter_map(|node| election.heard(node, now));
-        election.connected(now) && heard.all(|beat| beat.decided < trimmed)
     }
 
     pub(super) fn on_known(&mut self, from: NodeId, known: Known, out: &mut Outbox) {
@@ -305,7 +293,10 @@ impl Replica {
     /// once it is a new cluster.
     fn blank_together(&mut self) -> Option<bool> {
         let memory = &mut self.memory;
-        let mut together = memory.together;
+        // Who tells it, and whose life this node has heard of while blank, so that it says the same of
+        // them ever after: or it would begin, and then call them latecomers.
+        let heard = |node: &NodeId| memory.peers.get(node).is_some_and(|peer| peer.together);
+        let mut together: Votes = memory.together.iter().filter(heard).collect();
         together.insert(self.me);
         if memory.state != State::Blank
             || !memory.before.is_empty()
@@ -365,7 +356,11 @@ impl Replica {
     }
 
     fn become_sound(&mut self, out: &mut Outbox) {
-        out.record(Record::Sound);
+        let decided = self.learner.decided();
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.settle(decided);
+        }
+        out.record(Record::Sound(decided));
         self.memory.state = State::Sound;
         self.send_heartbeat(To::Others, out);
     }

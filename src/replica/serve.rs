@@ -98,8 +98,7 @@ impl Replica {
         let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
             return;
         };
-        // Whoever recalled its votes was not told one by one what it accepted of the decided slots.
-        let slot = acceptor.highest().max(self.learner.decided());
+        let slot = acceptor.highest();
         out.vote(To::One(from), Vote::Mark { probe, slot });
     }
 

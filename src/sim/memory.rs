@@ -30,7 +30,7 @@ impl Hard {
                 }
                 Record::Peer(node, life) => drop(hard.peers.insert(*node, *life)),
                 Record::Lost => hard.sound = Some(false),
-                Record::Sound => hard.sound = Some(true),
+                Record::Sound(_) => hard.sound = Some(true),
                 Record::Decided(..) | Record::Learn(..) | Record::Trim(_) | Record::Untrim(_) => {}
             }
         }

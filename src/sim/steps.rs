@@ -427,7 +427,9 @@ impl World {
                         self.history.on_start(id.number(), *start, run);
                     }
                 }
-                Record::Sound if self.nodes[node].weak.is_some() => self.counts.one(Seen::Recalled),
+                Record::Sound(_) if self.nodes[node].weak.is_some() => {
+                    self.counts.one(Seen::Recalled)
+                }
                 _ => {}
             }
         }

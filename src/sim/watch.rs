@@ -176,7 +176,10 @@ impl Watch {
             // What it told to be decided it may never get again from anyone but by recall.
             Record::Untrim(_) => node.told = Slot::ZERO,
             Record::Lost => node.lost = true,
-            Record::Sound => node.lost = false,
+            Record::Sound(slot) => {
+                node.lost = false;
+                node.accepted = node.accepted.max(*slot);
+            }
             Record::Ballot(ballot) => drop(self.own.insert(*ballot)),
             Record::Learn(slot, value) => {
                 if let Some(decided) = slot

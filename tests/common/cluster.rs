@@ -121,7 +121,7 @@ impl Cluster {
                 synced: if cluster.settings.blank {
                     Vec::new()
                 } else {
-                    vec![Record::Sound]
+                    vec![Record::Sound(Slot::ZERO)]
                 },
                 snapshot: None,
                 keep: None,

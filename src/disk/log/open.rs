@@ -160,7 +160,7 @@ impl<D: Dir> Log<D> {
             to: gap.to,
         });
         let carried = self.carry.records().into_iter();
-        let carried = carried.filter(|record| !matches!(record, Record::Lost | Record::Sound));
+        let carried = carried.filter(|record| !matches!(record, Record::Lost | Record::Sound(_)));
         let records = [Record::Lost].into_iter().chain(carried).map(Body::Record);
         let bodies = missing.chain(records).collect();
         self.unless_failed(|log| {

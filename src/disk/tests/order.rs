@@ -95,6 +95,18 @@ fn a_segment_of_another_log_is_damage() {
     assert_eq!(recovery.records, and_lost(&starts(&[1, 2])));
 }
 
+/// A number that no segment has, where no record is missing, is not what a later gap is told by.
+#[test]
+fn a_gap_behind_a_segment_that_is_not_missed_is_told_where_it_is() {
+    let one = lines(&[(1, 1, "segment 1 1"), (2, 2, "start 1")]);
+    let head = lines(&[(3, 3, "segment 1 3")]);
+    let three = [&head, &b"rubbish\n"[..], &lines(&[(5, 5, "start 2")])].concat();
+    let recovery = recovered(&with_segments(&[(1, one), (3, three)]));
+    let (file, offset, number, _) = only(&recovery);
+    assert_eq!((file, offset, number), ("log-00000003", 28, 4));
+    assert_eq!(recovery.records, and_lost(&starts(&[1, 2])));
+}
+
 /// The line that should stand here stands further on: no crash moves it.
 #[test]
 fn the_next_line_in_another_place_is_damage_and_proves_it() {

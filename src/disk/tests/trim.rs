@@ -32,7 +32,7 @@ fn hard() -> Vec<Record> {
         Record::Peer(node(3), Life { start: 2, mark: 9 }),
         Record::Peer(node(2), Life { start: 6, mark: 2 }),
         Record::Lost,
-        Record::Sound,
+        Record::Sound(Slot(2)),
     ]
 }
 
@@ -123,7 +123,7 @@ fn a_trim_removes_old_segments_and_snapshots_and_keeps_the_hard_state() {
     assert_eq!(
         meaning(&expected).0,
         "start 3, ballot b4.1, promise b5.1, trim s12, peer n2 6.0000000000000002, peer n3 \
-         2.0000000000000009, sound"
+         2.0000000000000009, sound s2"
     );
     assert_eq!(meaning(&expected).2, (13..=21).map(Slot).collect());
 }
@@ -325,7 +325,7 @@ fn a_snapshot_that_is_missing_is_told_and_nothing_is_lost() {
         trim: Slot(12),
     };
     assert_eq!(recovery.snapshot_damage, [missing]);
-    assert!(meaning(&recovery.records).0.ends_with(", sound"));
+    assert!(meaning(&recovery.records).0.ends_with(", sound s2"));
 }
 
 /// P41: which segment a trimmed log begins with is known, so that one too few is noticed.

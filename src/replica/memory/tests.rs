@@ -1,9 +1,11 @@
 //! One node that may have forgotten votes, alone with what its peers tell it. Whole clusters stand in
 //! the scripts and in simulated lives.
 
+use super::super::catchup::BEREFT_TICKS;
 use super::*;
 use crate::kv::batch::Batch;
 use crate::kv::store::Store;
+use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::{Accepted, Heartbeat, Message, Promise, Stance};
 use crate::paxos::quorum::Members;
 use crate::paxos::types::{Slot, Value};
@@ -76,8 +78,9 @@ impl Alone {
         }
     }
 
-    /// A peer that was blank as well knows a life of n1.
+    /// A peer whose life is heard was blank as well when it first heard of a life of n1.
     fn is_known_together(&mut self, from: u8, life: Life) {
+        self.hears(from, FIRST);
         let (together, sound) = (true, false);
         let known = Known {
             life,
@@ -174,6 +177,28 @@ fn a_new_cluster_waits_for_those_who_are_silent_but_not_long() {
     assert!(all.is_sound());
 }
 
+/// Or it would call them latecomers as soon as it heard of them.
+#[test]
+fn a_new_cluster_begins_with_those_alone_whose_lives_are_heard() {
+    let mut alone = Alone::new(&[]);
+    for peer in 2..=5 {
+        let (together, sound) = (true, false);
+        let life = FIRST;
+        let known = Known {
+            life,
+            together,
+            sound,
+        };
+        alone.vote(peer, Vote::Known(known));
+    }
+    alone.ticks(100);
+    assert!(!alone.is_sound());
+    for peer in 2..=5 {
+        alone.hears(peer, FIRST);
+    }
+    assert!(alone.is_sound());
+}
+
 /// P41: one that voted before is enough to make it an older cluster.
 #[test]
 fn a_cluster_is_not_new_where_one_was_there_before() {
@@ -229,7 +254,7 @@ fn the_newest_lives_of_peers_outlive_a_restart_and_a_loss() {
         let told = (To::One(node(2)), Notice::Outdated { life, known });
         alone.out.now.contains(&told)
     };
-    let mut alone = Alone::new(&[Record::Sound, Record::Peer(node(2), newest)]);
+    let mut alone = Alone::new(&[Record::Sound(Slot::ZERO), Record::Peer(node(2), newest)]);
     alone.hears(2, old);
     assert!(outdated(&alone));
     alone.hears(2, newest);
@@ -304,7 +329,7 @@ fn a_recall_brings_what_is_missing_and_nothing_else() {
     let records = [
         accept(older, 3, "missing"),
         Record::Promise(recalled),
-        Record::Sound,
+        Record::Sound(Slot::ZERO),
     ];
     assert_eq!(alone.out.records, records);
 }
@@ -337,7 +362,10 @@ fn trimmed(snapshot: u64) -> Alone {
     for slot in 1..=snapshot {
         store.apply(slot, &Batch::empty(), |_, _| {});
     }
-    Alone::recover(Some(store), &[Record::Sound, Record::Trim(Slot(5))])
+    Alone::recover(
+        Some(store),
+        &[Record::Sound(Slot::ZERO), Record::Trim(Slot(5))],
+    )
 }
 
 /// After how many ticks it gives its memory up, if it hears of these nodes how much they know to be
@@ -358,7 +386,7 @@ fn given_up_after(alone: &mut Alone, peers: &[(u8, u64)]) -> Option<u64> {
 fn slots_that_nobody_has_are_given_up_after_a_while() {
     let mut alone = trimmed(2);
     assert_eq!(
-        given_up_after(&mut alone, &[(2, 0), (3, 4)]),
+        given_up_after(&mut alone, &[(2, 0), (3, 2)]),
         Some(BEREFT_TICKS)
     );
     for record in [Record::Start(2), Record::Untrim(Slot(2))] {
@@ -366,15 +394,15 @@ fn slots_that_nobody_has_are_given_up_after_a_while() {
     }
     assert_eq!(alone.replica.memory.life, Life { start: 2, ..FIRST });
     let acceptor = alone.replica.acceptor.as_ref().unwrap();
-    assert_eq!(acceptor.trimmed(), Slot(2));
+    assert_eq!(acceptor.settled(), Slot(2));
     let records = [Record::Trim(Slot(5)), Record::Untrim(Slot(2))];
-    assert_eq!(Acceptor::recover(&records).trimmed(), Slot(2));
+    assert_eq!(Acceptor::recover(&records).settled(), Slot(2));
 }
 
 /// Only what no peer has is lost, and only a majority can tell.
 #[test]
 fn slots_that_somebody_may_have_are_not_given_up() {
     assert_eq!(given_up_after(&mut trimmed(5), &[(2, 0), (3, 4)]), None);
-    assert_eq!(given_up_after(&mut trimmed(2), &[(2, 0), (3, 5)]), None);
+    assert_eq!(given_up_after(&mut trimmed(2), &[(2, 0), (3, 3)]), None);
     assert_eq!(given_up_after(&mut trimmed(2), &[(2, 0)]), None);
 }
