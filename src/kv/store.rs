@@ -43,7 +43,7 @@ use std::ops::Bound;
 pub(super) const NO_INTEGER: &str = "the value is no 64-bit integer";
 
 /// The text for an `INCR` past the range.
-pub(super) const OUT_OF_RANGE: &str = "the sum is outside the range of a 64-bit integer";
+pub const OUT_OF_RANGE: &str = "the sum is outside the range of a 64-bit integer";
 
 /// What became of a command when its slot was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,11 +153,15 @@ impl Store {
 
     /// All keys that begin with `prefix`, with their values, in byte order of the keys.
     pub fn list(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
-        self.map
-            .range::<_, [u8]>((Bound::Included(prefix), Bound::Unbounded))
+        self.range(Bound::Included(prefix))
             .take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
+    }
+
+    /// All keys from `start` on, with their values, in byte order of the keys.
+    pub fn range(&self, start: Bound<&[u8]>) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        self.map.range::<_, [u8]>((start, Bound::Unbounded))
     }
 
     /// How many keys there are.

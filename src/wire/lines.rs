@@ -11,17 +11,9 @@
 //!
 //! Left out on purpose: what a line means, and the CR before a LF, which belongs to the line here.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 
-/// The size of the buffer at rest, in bytes. It grows for a longer line, and shrinks back once that
-/// line is taken.
-const REST_BYTES: usize = 16 * 1_024;
-
-/// The least room that a read gets, in bytes.
-const READ_BYTES_MIN: usize = 4 * 1_024;
-
-// A shrunk buffer has room for a read, and does not have to grow again at once.
-const _: () = assert!(REST_BYTES / 2 + READ_BYTES_MIN <= REST_BYTES);
+use super::held::Held;
 
 /// What came before a LF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +27,9 @@ pub enum Line<'a> {
 /// Reads a stream line by line. See the module's promises.
 #[derive(Debug)]
 pub struct LineBuffer {
-    buffer: Vec<u8>,
-    /// Where the next line begins.
-    start: usize,
-    /// Up to here there is no LF since `start`.
+    held: Held,
+    /// So many of the bytes that are held have no LF among them.
     scanned: usize,
-    /// Where the bytes read so far end.
-    end: usize,
     /// Inside a line that is too long: nothing of it is kept.
     dropping: bool,
     line_bytes_max: usize,
@@ -51,10 +39,8 @@ impl LineBuffer {
     /// An empty buffer for lines of at most `line_bytes_max` bytes, not counting the LF.
     pub fn new(line_bytes_max: usize) -> Self {
         Self {
-            buffer: vec![0; REST_BYTES],
-            start: 0,
+            held: Held::new(line_bytes_max),
             scanned: 0,
-            end: 0,
             dropping: false,
             line_bytes_max,
         }
@@ -67,73 +53,45 @@ impl LineBuffer {
     /// What `stream` returns, but for interruptions, after which it is read again.
     pub fn read_from(&mut self, stream: &mut impl Read) -> io::Result<usize> {
         assert!(
-            self.scanned == self.end,
+            self.scanned == self.held.bytes().len(),
             "the lines that have arrived must be taken before more are read"
         );
-        self.make_room();
-        loop {
-            match stream.read(&mut self.buffer[self.end..]) {
-                Ok(count) => {
-                    self.end += count;
-                    return Ok(count);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.held.read_from(stream)
     }
 
     /// The next line; none until more has been read.
     pub fn next_line(&mut self) -> Option<Line<'_>> {
-        let unseen = &self.buffer[self.scanned..self.end];
+        let bytes = self.held.bytes();
+        let unseen = &bytes[self.scanned..];
         if let Some(at) = unseen.iter().position(|&byte| byte == b'\n') {
-            let line = self.start..self.scanned + at;
-            self.start = line.end + 1;
-            self.scanned = self.start;
-            let too_long = self.dropping || line.len() > self.line_bytes_max;
+            let len = self.scanned + at;
+            self.scanned = 0;
+            let too_long = self.dropping || len > self.line_bytes_max;
             self.dropping = false;
+            let line = &self.held.take(len + 1)[..len];
             return Some(if too_long {
                 Line::TooLong
             } else {
-                Line::Whole(&self.buffer[line])
+                Line::Whole(line)
             });
         }
-        self.dropping |= self.end - self.start > self.line_bytes_max;
+        self.scanned = bytes.len();
+        self.dropping |= self.scanned > self.line_bytes_max;
         if self.dropping {
-            self.start = self.end;
+            self.held.take(self.scanned);
+            self.scanned = 0;
         }
-        self.scanned = self.end;
         None
-    }
-
-    /// Moves what is left of the last read to the front, and gives the buffer its size: called
-    /// once a read, never once a line.
-    fn make_room(&mut self) {
-        let held = self.end - self.start;
-        if held <= REST_BYTES / 2 && self.buffer.len() > REST_BYTES {
-            let mut small = vec![0; REST_BYTES];
-            small[..held].copy_from_slice(&self.buffer[self.start..self.end]);
-            self.buffer = small;
-        } else {
-            self.buffer.copy_within(self.start..self.end, 0);
-        }
-        (self.start, self.scanned, self.end) = (0, held, held);
-        let len = self.buffer.len();
-        if len - held < READ_BYTES_MIN {
-            // At most the longest line and one read: a longer part of a line was dropped before.
-            let most = self.line_bytes_max.max(REST_BYTES) + READ_BYTES_MIN;
-            let grown = (2 * len).min(most);
-            self.buffer.reserve_exact(grown - len);
-            self.buffer.resize(grown, 0);
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::held::{READ_BYTES_MIN, REST_BYTES};
     use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use std::io::ErrorKind;
 
     /// A stream that gives its bytes in pieces of these sizes, over and over.
     struct Pieces<'a> {
@@ -180,7 +138,7 @@ mod tests {
         let mut lines = Vec::new();
         let mut largest = 0;
         while buffer.read_from(&mut stream).unwrap() > 0 {
-            largest = largest.max(buffer.buffer.capacity());
+            largest = largest.max(buffer.held.buffer.capacity());
             while let Some(line) = buffer.next_line() {
                 lines.push(match line {
                     Line::Whole(line) => Some(line.to_vec()),
@@ -226,10 +184,10 @@ mod tests {
         while buffer.next_line() != Some(Line::Whole(&long)) {
             assert!(buffer.read_from(&mut pieces).unwrap() > 0);
         }
-        assert!(buffer.buffer.capacity() <= max + READ_BYTES_MIN);
+        assert!(buffer.held.buffer.capacity() <= max + READ_BYTES_MIN);
         assert_eq!(buffer.next_line(), None);
         buffer.read_from(&mut &b"NG\n"[..]).unwrap();
-        assert_eq!(buffer.buffer.capacity(), REST_BYTES);
+        assert_eq!(buffer.held.buffer.capacity(), REST_BYTES);
         assert_eq!(buffer.next_line(), Some(Line::Whole(b"PING")));
     }
 
@@ -250,16 +208,16 @@ mod tests {
     #[test]
     fn a_read_that_has_room_takes_no_new_memory() {
         let mut buffer = LineBuffer::new(4 * REST_BYTES);
-        let place = buffer.buffer.as_ptr();
+        let place = buffer.held.buffer.as_ptr();
         let part = vec![b'x'; REST_BYTES - READ_BYTES_MIN];
         for bytes in [&b"GET apple\n"[..], b"GET", b" pear\n", &part, b"x"] {
             buffer.read_from(&mut &*bytes).unwrap();
             while buffer.next_line().is_some() {}
-            assert_eq!(buffer.buffer.as_ptr(), place);
+            assert_eq!(buffer.held.buffer.as_ptr(), place);
         }
-        assert_eq!(buffer.buffer.len(), REST_BYTES);
+        assert_eq!(buffer.held.buffer.len(), REST_BYTES);
         buffer.read_from(&mut &b"x"[..]).unwrap();
-        assert!(buffer.buffer.len() > REST_BYTES);
+        assert!(buffer.held.buffer.len() > REST_BYTES);
     }
 
     #[test]

@@ -6,8 +6,10 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `held` | what has been read from a socket and not been taken yet |
 //! | [`lines`] | bytes of a socket to lines, in bounded memory |
-//! | [`client`] | requests and replies of clients |
+//! | [`client`] | requests and replies of clients, in lines |
+//! | [`resp`] | requests and replies of clients, in the protocol of Redis |
 //! | [`peer`] | what servers tell each other |
 //!
 //! It keeps pitfall P48 out: bytes that no line end has followed are never a line, so a command cut
@@ -16,5 +18,7 @@
 //!
 //! Left out on purpose: sockets, threads and time, and any idea of what a request does.
 pub mod client;
+mod held;
 pub mod lines;
 pub mod peer;
+pub mod resp;

@@ -1,0 +1,115 @@
+//! A connection of plain lines.
+
+use std::io;
+use std::net::TcpStream;
+
+use crate::kv::command::Read;
+use crate::outbox::Answer;
+use crate::wire::client::{ErrorCode, LINE_BYTES_MAX, Reply, Request, RequestError, parse_request};
+use crate::wire::lines::{Line, LineBuffer};
+
+use super::close;
+use super::run::{Out, Run, STOPPED, Server};
+
+/// What is left to do for a request when it has what it needs.
+enum Then {
+    /// Say this.
+    Reply(Reply),
+    /// Say what became of the command.
+    Tell,
+    /// Read the store.
+    Read(Read),
+    /// Ask the core.
+    Status,
+    /// Do it to the acceptor: whether it is to be up.
+    Acceptor(bool),
+}
+
+/// Serves the connection to its end.
+pub(super) fn serve(server: &Server, mut stream: &TcpStream) -> io::Result<()> {
+    let mut lines = LineBuffer::new(LINE_BYTES_MAX);
+    let mut out = Out::new(stream);
+    while lines.read_from(&mut stream)? > 0 {
+        let quits = serve_lines(server, &mut lines, &mut out)?;
+        out.end()?;
+        if quits {
+            close(stream);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Serves all lines that have arrived; true if the client quits.
+fn serve_lines(server: &Server, lines: &mut LineBuffer, out: &mut Out<'_>) -> io::Result<bool> {
+    let mut run = Run::default();
+    while let Some(line) = lines.next_line() {
+        let request = match line {
+            Line::Whole(line) => parse_request(line),
+            Line::TooLong => Err(RequestError::too_long_line()),
+        };
+        if run.is_over(matches!(request, Ok(Request::Write(_)))) {
+            finish(server, std::mem::take(&mut run), out)?;
+        }
+        match request {
+            Ok(Request::Quit) => {
+                finish(server, run, out)?;
+                Reply::Bye.write(&mut out.bytes);
+                return Ok(true);
+            }
+            Ok(request) => add(&mut run, request),
+            Err(error) => run.known(Then::Reply(error.into())),
+        }
+    }
+    finish(server, run, out)?;
+    Ok(false)
+}
+
+fn add(run: &mut Run<Then>, request: Request) {
+    match request {
+        Request::Write(command) => run.command(command, Then::Tell),
+        Request::Read { local, read } => run.read(local, Then::Read(read)),
+        Request::Status => run.question(Then::Status),
+        Request::Fail => run.in_turn(Then::Acceptor(false)),
+        Request::Recover => run.in_turn(Then::Acceptor(true)),
+        Request::Ping => run.known(Then::Reply(Reply::Pong)),
+        Request::Help => run.known(Then::Reply(Reply::help())),
+        Request::Quit => run.known(Then::Reply(Reply::Bye)),
+    }
+}
+
+fn finish(server: &Server, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> {
+    server.finish(run, out, |then, answer, out| {
+        reply(server, then, answer).write(&mut out.bytes);
+        Ok(())
+    })
+}
+
+fn reply(server: &Server, then: Then, answer: Answer) -> Reply {
+    match (then, answer) {
+        (Then::Reply(reply), _) => reply,
+        (_, Answer::NotDone(why)) => Reply::error(ErrorCode::NotDone, why),
+        (_, Answer::Unknown(why)) => Reply::error(ErrorCode::Unknown, why),
+        (_, Answer::Done(outcome)) => outcome.into(),
+        (Then::Read(read), Answer::Readable) => match read {
+            Read::Get { key } => server.store.lock().get(&key).into(),
+            Read::List { prefix } => {
+                let list = server.store.lock().list(&prefix);
+                Reply::List(list)
+            }
+        },
+        (Then::Status, Answer::Readable) => match server.status() {
+            Some(fields) => Reply::Status(fields),
+            None => Reply::error(ErrorCode::NotDone, STOPPED),
+        },
+        (Then::Acceptor(up), Answer::Readable) => {
+            if !server.allow_fail {
+                let text = "this server was not started with --allow-fail";
+                return Reply::error(ErrorCode::Forbidden, text);
+            }
+            server.set_acceptor(up);
+            Reply::Ok
+        }
+        (Then::Tell, Answer::Readable) => unreachable!("only reads are answered so"),
+    }
+}

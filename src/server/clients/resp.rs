@@ -1,0 +1,220 @@
+//! A connection that speaks RESP, the protocol of Redis.
+//!
+//! What a connection chooses (the version of the protocol, stale reads) holds for the requests behind
+//! the choice, also within one arrival: so a choice of the version finishes the run before it.
+
+use std::io;
+
+use crate::kv::command::Bytes;
+use crate::outbox::Answer;
+use crate::wire::resp::{
+    Catalog, FrameBuffer, Hello, Label, Protocol, REDIS_VERSION, Read, Reply, Request, Tell,
+    outcome_reply,
+};
+
+use super::run::{Out, Run, STOPPED, Server};
+use super::{Connection, about, close, looks};
+
+/// What is left to do for a request when it has what it needs.
+enum Then {
+    /// Say this.
+    Reply(Reply),
+    /// Say what became of the command.
+    Tell(Tell),
+    /// Read the store.
+    Read(Read),
+    /// Tell of the commands.
+    Catalog(Catalog),
+    /// Tell of this connection.
+    Client,
+    /// Tell of all connections.
+    Clients,
+    /// Tell how the server is doing, in these sections.
+    Info(Vec<Bytes>),
+    /// Tell how the server was started, as far as it matches these.
+    Config(Vec<Bytes>),
+    /// Tell how the server is doing, all of it.
+    Status,
+}
+
+/// A connection, and what it has chosen.
+struct Talk<'a> {
+    server: &'a Server,
+    connection: &'a Connection,
+    protocol: Protocol,
+    /// Reads ask nobody else, and may be stale.
+    local: bool,
+}
+
+/// Serves the connection to its end.
+pub(super) fn serve(server: &Server, connection: &Connection) -> io::Result<()> {
+    let mut talk = Talk {
+        server,
+        connection,
+        protocol: Protocol::default(),
+        local: false,
+    };
+    talk.label_protocol();
+    let mut stream = &connection.stream;
+    let mut frames = FrameBuffer::default();
+    let mut out = Out::new(stream);
+    while frames.read_from(&mut stream)? > 0 {
+        let ends = talk.serve_frames(&mut frames, &mut out)?;
+        out.end()?;
+        if ends {
+            close(stream);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+impl Talk<'_> {
+    /// Serves all requests that have arrived; true if the connection is to be closed.
+    fn serve_frames(&mut self, frames: &mut FrameBuffer, out: &mut Out<'_>) -> io::Result<bool> {
+        let mut run = Run::default();
+        loop {
+            let request = match frames.next_frame() {
+                Ok(None) => break,
+                Ok(Some(arguments)) => Request::read(arguments),
+                // Where the next request begins is not known.
+                Err(error) => {
+                    self.finish(run, out)?;
+                    self.write(&error.into(), out)?;
+                    return Ok(true);
+                }
+            };
+            let is_command = matches!(request, Ok(Request::Write { .. }));
+            let is_choice = matches!(
+                request,
+                Ok(Request::Hello(_) | Request::Reset | Request::Quit)
+            );
+            if is_choice || run.is_over(is_command) {
+                self.finish(std::mem::take(&mut run), out)?;
+            }
+            match request {
+                Ok(Request::Quit) => {
+                    self.write(&Reply::OK, out)?;
+                    return Ok(true);
+                }
+                Ok(Request::Hello(hello)) => self.hello(hello, out)?,
+                Ok(Request::Reset) => self.reset(out)?,
+                Ok(request) => self.add(&mut run, request),
+                Err(error) => run.known(Then::Reply(error.into())),
+            }
+        }
+        self.finish(run, out)?;
+        Ok(false)
+    }
+
+    fn add(&mut self, run: &mut Run<Then>, request: Request) {
+        match request {
+            Request::Known(reply) => run.known(Then::Reply(reply)),
+            Request::Write { command, tell } => run.command(command, Then::Tell(tell)),
+            Request::Read(read) => run.read(self.local, Then::Read(read)),
+            Request::Catalog(catalog) => run.known(Then::Catalog(catalog)),
+            Request::Config(patterns) => run.known(Then::Config(patterns)),
+            Request::Info(sections) => run.question(Then::Info(sections)),
+            Request::Status => run.question(Then::Status),
+            Request::Client => run.known(Then::Client),
+            Request::Clients => run.known(Then::Clients),
+            Request::ReadOnly(local) => {
+                self.local = local;
+                run.known(Then::Reply(Reply::OK));
+            }
+            Request::Label(label, text) => {
+                self.connection.labels.lock().set(label, text);
+                run.known(Then::Reply(Reply::OK));
+            }
+            Request::Name => {
+                let name = self.connection.labels.lock().name();
+                run.known(Then::Reply(Reply::found(name)));
+            }
+            Request::Id => run.known(Then::Reply(Reply::Integer(self.number()))),
+            Request::Hello(_) | Request::Reset | Request::Quit => {
+                unreachable!("a choice is made outside of a run")
+            }
+        }
+    }
+
+    fn finish(&self, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> {
+        self.server.finish(run, out, |then, answer, out| {
+            self.write(&self.reply(then, answer), out)
+        })
+    }
+
+    /// Appends a reply; writes what gets long, also between the elements of an array.
+    fn write(&self, reply: &Reply, out: &mut Out<'_>) -> io::Result<()> {
+        let (bytes, relieve) = out.parts();
+        reply.write_in_parts(self.protocol, bytes, relieve)
+    }
+
+    fn reply(&self, then: Then, answer: Answer) -> Reply {
+        match (then, answer) {
+            (Then::Reply(reply), _) => reply,
+            (_, Answer::NotDone(why)) => Reply::Error(format!("NOTDONE {why}").into()),
+            (_, Answer::Unknown(why)) => Reply::Error(format!("UNKNOWN {why}").into()),
+            (Then::Tell(tell), Answer::Done(outcome)) => outcome_reply(outcome, tell),
+            (Then::Read(read), _) => looks::look(self.server, &read),
+            (Then::Catalog(catalog), _) => catalog.reply(),
+            (Then::Client, _) => Reply::text(self.connection.line()),
+            (Then::Clients, _) => Reply::text(self.server.open.lines()),
+            (Then::Config(patterns), _) => about::config(self.server, &patterns),
+            (Then::Info(sections), _) => {
+                self.with_status(|fields| about::info(self.server, &sections, &fields))
+            }
+            (Then::Status, _) => self.with_status(about::status),
+            (Then::Tell(_), Answer::Readable) => unreachable!("only reads are answered so"),
+        }
+    }
+
+    fn with_status(&self, reply: impl FnOnce(Vec<(String, String)>) -> Reply) -> Reply {
+        match self.server.status() {
+            Some(fields) => reply(fields),
+            None => Reply::Error(format!("NOTDONE {STOPPED}").into()),
+        }
+    }
+
+    fn number(&self) -> i64 {
+        i64::try_from(self.connection.number).expect("connections are counted from 1")
+    }
+
+    // --- What a connection chooses ---
+
+    fn hello(&mut self, hello: Hello, out: &mut Out<'_>) -> io::Result<()> {
+        if let Some(protocol) = hello.protocol {
+            self.protocol = protocol;
+            self.label_protocol();
+        }
+        if let Some(name) = hello.name {
+            self.connection.labels.lock().set(Label::Name, name);
+        }
+        let text = |name, value| (Reply::text(name), Reply::text(value));
+        let number = |name, value| (Reply::text(name), Reply::Integer(value));
+        let reply = Reply::Map(vec![
+            text("server", "quince"),
+            text("version", REDIS_VERSION),
+            number("proto", self.protocol.number()),
+            number("id", self.number()),
+            text("mode", "standalone"),
+            text("role", "master"),
+            (Reply::text("modules"), Reply::Array(Vec::new())),
+        ]);
+        self.write(&reply, out)
+    }
+
+    fn reset(&mut self, out: &mut Out<'_>) -> io::Result<()> {
+        self.protocol = Protocol::default();
+        self.local = false;
+        self.label_protocol();
+        self.connection
+            .labels
+            .lock()
+            .set(Label::Name, Bytes::default());
+        self.write(&Reply::Simple("RESET"), out)
+    }
+
+    fn label_protocol(&self) {
+        self.connection.labels.lock().set_protocol(self.protocol);
+    }
+}

@@ -1,0 +1,302 @@
+//! Runs of requests, whatever the protocol: handed to the core together, answered in order.
+//!
+//! A connection's thread reads what has arrived, and puts all whole requests of it into a [`Run`]. It
+//! sends all commands among them to the core in one message, waits once for all answers, and writes
+//! all replies in order in one write; replies that are known before it waits are written before. Reads
+//! run in that thread, on the shared store, once the core says that it holds what they must see.
+//! Requests of one connection take effect in their order: what follows a read is not handed on before
+//! the read is answered.
+
+use std::io::{self, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+use log::info;
+
+use crate::kv::command::Command;
+use crate::outbox::Answer;
+use crate::replica::{SharedStore, Status};
+
+use super::super::core::{COMMANDS_MAX, Event, Requests};
+use super::Open;
+use super::cursors::Cursors;
+
+/// Replies are written at the latest when they have so many bytes.
+const REPLY_BYTES_MAX: usize = 256 << 10;
+
+/// Why nothing is done any more.
+pub(super) const STOPPED: &str = "this server is shutting down";
+
+/// What a connection needs of the server.
+pub(super) struct Server {
+    events: Sender<Event>,
+    pub(super) store: SharedStore,
+    acceptor_alive: Arc<AtomicBool>,
+    pub(super) allow_fail: bool,
+    started: Instant,
+    pub(super) open: Arc<Open>,
+    pub(super) cursors: Cursors,
+}
+
+/// What a request needs before it can be answered.
+enum Need {
+    /// Nothing but this server.
+    Nothing,
+    /// All that was asked before it.
+    Turn,
+    /// That the store holds all that was acknowledged.
+    Barrier,
+    /// What becomes of the next command.
+    Command,
+}
+
+/// Requests that are handed on together: commands, and then what must see them. `T` is what is left to
+/// do for a request when it has what it needs.
+pub(super) struct Run<T> {
+    requests: Vec<(Need, T)>,
+    commands: Vec<Command>,
+    /// Whether a read is linearizable.
+    barrier: bool,
+    /// Whether a command that follows must wait for this run.
+    closed: bool,
+}
+
+impl<T> Default for Run<T> {
+    fn default() -> Self {
+        Self {
+            requests: Vec::new(),
+            commands: Vec::new(),
+            barrier: false,
+            closed: false,
+        }
+    }
+}
+
+impl<T> Run<T> {
+    /// Whether this run must be finished before it takes another request: a command, or something else.
+    pub(super) fn is_over(&self, for_command: bool) -> bool {
+        self.closed && for_command || self.requests.len() >= COMMANDS_MAX
+    }
+
+    /// Adds a request whose answer is known.
+    pub(super) fn known(&mut self, then: T) {
+        self.requests.push((Need::Nothing, then));
+    }
+
+    /// Adds a command.
+    pub(super) fn command(&mut self, command: Command, then: T) {
+        self.commands.push(command);
+        self.requests.push((Need::Command, then));
+    }
+
+    /// Adds a read of the store; a local one needs nobody's leave.
+    pub(super) fn read(&mut self, local: bool, then: T) {
+        self.closed = true;
+        self.barrier |= !local;
+        let need = if local { Need::Nothing } else { Need::Barrier };
+        self.requests.push((need, then));
+    }
+
+    /// Adds a question that this server answers as it is then.
+    pub(super) fn question(&mut self, then: T) {
+        self.closed = true;
+        self.requests.push((Need::Nothing, then));
+    }
+
+    /// Adds something that must not be done before what was asked earlier.
+    pub(super) fn in_turn(&mut self, then: T) {
+        self.closed = true;
+        self.requests.push((Need::Turn, then));
+    }
+}
+
+/// What is to be written to a connection.
+pub(super) struct Out<'a> {
+    stream: &'a TcpStream,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl<'a> Out<'a> {
+    pub(super) fn new(stream: &'a TcpStream) -> Self {
+        Self {
+            stream,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Writes all.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.bytes)?;
+        self.bytes.clear();
+        Ok(())
+    }
+
+    /// Writes what has got long.
+    pub(super) fn relieve(&mut self) -> io::Result<()> {
+        relieve(self.stream, &mut self.bytes)
+    }
+
+    /// The bytes, and what writes them when they have got long.
+    pub(super) fn parts(
+        &mut self,
+    ) -> (
+        &mut Vec<u8>,
+        impl FnMut(&mut Vec<u8>) -> io::Result<()> + use<'a>,
+    ) {
+        let stream = self.stream;
+        (&mut self.bytes, move |bytes| relieve(stream, bytes))
+    }
+
+    /// Writes all that is left of one arrival, and gives back what it took.
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.bytes.shrink_to(REPLY_BYTES_MAX);
+        Ok(())
+    }
+}
+
+fn relieve(mut stream: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
+    if bytes.len() >= REPLY_BYTES_MAX {
+        stream.write_all(bytes)?;
+        bytes.clear();
+    }
+    Ok(())
+}
+
+impl Server {
+    pub(super) fn new(
+        events: Sender<Event>,
+        store: SharedStore,
+        acceptor_alive: Arc<AtomicBool>,
+        allow_fail: bool,
+        open: Arc<Open>,
+    ) -> Self {
+        Self {
+            events,
+            store,
+            acceptor_alive,
+            allow_fail,
+            started: Instant::now(),
+            open,
+            cursors: Cursors::new(rand::random()),
+        }
+    }
+
+    /// Hands the run on, waits for the answers, and lets `write` append the reply to each request;
+    /// writes what gets long. A request that is no command is told that it may be answered, or why not.
+    ///
+    /// Replies that are known are written before a wait: what a client asked of this server alone,
+    /// and first, does not wait for a majority.
+    pub(super) fn finish<T>(
+        &self,
+        run: Run<T>,
+        out: &mut Out<'_>,
+        mut write: impl FnMut(T, Answer, &mut Out<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Run {
+            requests,
+            commands,
+            barrier,
+            ..
+        } = run;
+        let mut requests = requests.into_iter().peekable();
+        let mut answers = Vec::new();
+        let mut refusal = None;
+        if !commands.is_empty() || barrier {
+            while let Some((_, then)) = requests.next_if(|(need, _)| matches!(need, Need::Nothing))
+            {
+                write(then, Answer::Readable, out)?;
+                out.relieve()?;
+            }
+            out.flush()?;
+            answers = self.ask(commands, barrier);
+            refusal = answers.pop_if(|_| barrier).as_ref().and_then(refused);
+        }
+        let mut answers = answers.into_iter();
+        for (need, then) in requests {
+            let answer = match need {
+                Need::Nothing | Need::Turn => Answer::Readable,
+                Need::Barrier => refusal.map_or(Answer::Readable, Answer::NotDone),
+                Need::Command => answers.next().expect("an answer a command"),
+            };
+            write(then, answer, out)?;
+            out.relieve()?;
+        }
+        Ok(())
+    }
+
+    /// Hands commands to the core, and waits. The answer to a read comes last.
+    fn ask(&self, commands: Vec<Command>, read: bool) -> Vec<Answer> {
+        let count = commands.len() + usize::from(read);
+        let (answers_tx, answers) = bounded(1);
+        let requests = Requests {
+            commands,
+            read,
+            answers: answers_tx,
+        };
+        if self.events.send(Event::Requests(requests)).is_err() {
+            return vec![Answer::NotDone(STOPPED); count];
+        }
+        // The core answers what it took before it ends; what it did not take was never seen.
+        answers
+            .recv()
+            .unwrap_or_else(|_| vec![Answer::NotDone(STOPPED); count])
+    }
+
+    /// How this server is doing, in fields and values; none when it stops.
+    pub(super) fn status(&self) -> Option<Vec<(String, String)>> {
+        let (status_tx, status) = bounded(1);
+        self.events.send(Event::Status(status_tx)).ok()?;
+        let (status, cluster) = status.recv().ok()?;
+        Some(fields(&status, &cluster, self.started.elapsed()))
+    }
+
+    /// Flips the acceptor's flag and waits until that has taken effect.
+    pub(super) fn set_acceptor(&self, up: bool) {
+        info!(
+            "a client {} the acceptor",
+            if up { "recovers" } else { "fails" }
+        );
+        self.acceptor_alive.store(up, Ordering::SeqCst);
+        let (done_tx, done) = bounded(1);
+        let _ = self.events.send(Event::AcceptorFlag(Some(done_tx)));
+        let _ = done.recv();
+    }
+}
+
+/// Why a read cannot be done, if it cannot. A read changes nothing, so it is never unknown.
+fn refused(answer: &Answer) -> Option<&'static str> {
+    match answer {
+        Answer::Readable | Answer::Done(_) => None,
+        Answer::NotDone(why) | Answer::Unknown(why) => Some(why),
+    }
+}
+
+fn fields(status: &Status, cluster: &str, uptime: Duration) -> Vec<(String, String)> {
+    let text = |up: bool, yes: &str, no: &str| if up { yes.into() } else { no.into() };
+    let mut fields: Vec<(String, String)> = vec![
+        ("id".into(), status.id.to_string()),
+        ("cluster".into(), cluster.into()),
+        ("role".into(), status.role.into()),
+        (
+            "leader".into(),
+            status
+                .leader
+                .map_or("none".into(), |leader| leader.to_string()),
+        ),
+        ("ballot".into(), status.ballot.to_string()),
+        ("decided".into(), status.decided.to_string()),
+        ("applied".into(), status.applied.to_string()),
+        ("hash".into(), format!("{:016x}", status.hash)),
+        ("acceptor".into(), text(status.acceptor_up, "up", "failed")),
+        ("keys".into(), status.keys.to_string()),
+        ("uptime_s".into(), uptime.as_secs().to_string()),
+    ];
+    for (peer, up) in &status.peers {
+        fields.push(("peer".into(), format!("{peer} {}", text(*up, "up", "down"))));
+    }
+    fields
+}

@@ -1,0 +1,420 @@
+use super::super::frame::FrameBuffer;
+use super::super::reply::Protocol;
+use super::*;
+
+/// Reads a request of these words.
+fn read(words: &[&[u8]]) -> Result<Request, RequestError> {
+    let mut stream = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        stream.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        stream.extend_from_slice(word);
+        stream.extend_from_slice(b"\r\n");
+    }
+    let mut buffer = FrameBuffer::default();
+    let mut rest = &stream[..];
+    loop {
+        assert!(buffer.read_from(&mut rest).unwrap() > 0);
+        if let Some(arguments) = buffer.next_frame().unwrap() {
+            return Request::read(arguments);
+        }
+    }
+}
+
+fn line(text: &str) -> Result<Request, RequestError> {
+    let words: Vec<&[u8]> = text.split(' ').map(str::as_bytes).collect();
+    read(&words)
+}
+
+fn bytes(text: &str) -> Bytes {
+    text.as_bytes().into()
+}
+
+fn put(key: &str, value: &str) -> Write {
+    Write::Put {
+        key: bytes(key),
+        value: bytes(value),
+    }
+}
+
+fn incr(by: i64) -> Write {
+    Write::Incr {
+        key: bytes("k"),
+        by,
+    }
+}
+
+#[test]
+fn changes_are_read() {
+    let cas = Write::Cas {
+        key: bytes("k"),
+        expected: bytes("a"),
+        new: bytes("b"),
+    };
+    let delete = Write::Delete { key: bytes("k") };
+    for (text, write, tell) in [
+        ("SET k v", put("k", "v"), Tell::Done),
+        ("set k ", put("k", ""), Tell::Done),
+        ("Put k v", put("k", "v"), Tell::Done),
+        ("CAS k a b", cas, Tell::Instead),
+        ("INCR k", incr(1), Tell::Done),
+        ("DECR k", incr(-1), Tell::Done),
+        ("INCRBY k -5", incr(-5), Tell::Done),
+        ("INCRBY k -9223372036854775808", incr(i64::MIN), Tell::Done),
+        ("DECRBY k 5", incr(-5), Tell::Done),
+        ("DEL k", delete.clone(), Tell::Count),
+        ("UNLINK k", delete.clone(), Tell::Count),
+        ("DELETE k", delete, Tell::Count),
+    ] {
+        let command = Command::Write(write.clone());
+        assert_eq!(line(text), Ok(Request::Write { command, tell }), "{text}");
+        let command = Command::Once {
+            session: SessionId(7),
+            seq: 3,
+            write,
+        };
+        let once = line(&format!("ONCE 7 3 {text}"));
+        assert_eq!(once, Ok(Request::Write { command, tell }), "{text}");
+    }
+    let command = Command::Session;
+    assert_eq!(
+        line("SESSION"),
+        Ok(Request::Write {
+            command,
+            tell: Tell::Done
+        })
+    );
+}
+
+#[test]
+fn questions_are_read() {
+    let k = || bytes("k");
+    let scan = |cursor, pattern: Option<&str>, count, strings| {
+        Read::Scan(Scan {
+            cursor,
+            pattern: pattern.map(bytes),
+            count,
+            strings,
+        })
+    };
+    for (text, expected) in [
+        ("GET k", Read::Get(k())),
+        ("EXISTS k k", Read::Exists(vec![k(), k()])),
+        ("STRLEN k", Read::Length(k())),
+        ("GETRANGE k 0 -1", Read::Range(k(), 0, -1)),
+        ("MGET k k", Read::Many(vec![k(), k()])),
+        ("TYPE k", Read::Kind(k())),
+        ("KEYS *", Read::Keys(bytes("*"))),
+        ("DBSIZE", Read::Size),
+        ("SCAN 0", scan(0, None, 10, true)),
+        ("SCAN 17 MATCH a* COUNT 5", scan(17, Some("a*"), 5, true)),
+        (
+            "scan 0 type STRING count 99999999",
+            scan(0, None, SCAN_COUNT_MAX, true),
+        ),
+        ("SCAN 0 TYPE list", scan(0, None, 10, false)),
+    ] {
+        assert_eq!(line(text), Ok(Request::Read(expected)), "{text}");
+    }
+}
+
+#[test]
+fn a_connection_asks_about_itself() {
+    let known = |reply| Ok(Request::Known(reply));
+    for text in [
+        "SELECT 0",
+        "AUTH default x",
+        "CLIENT NO-EVICT on",
+        "client no-touch OFF",
+    ] {
+        assert_eq!(line(text), known(Reply::OK), "{text}");
+    }
+    assert_eq!(line("PING"), known(Reply::Simple("PONG")));
+    assert_eq!(line("ping a"), known(Reply::text("a")));
+    let binary = read(&[b"ECHO", b"\x00\r\n\xff"]);
+    assert_eq!(binary, known(Reply::Bulk((&b"\x00\r\n\xff"[..]).into())));
+    let hello = |protocol, name: Option<&str>| {
+        let name = name.map(bytes);
+        Ok(Request::Hello(Hello { protocol, name }))
+    };
+    assert_eq!(line("HELLO"), hello(None, None));
+    assert_eq!(line("HELLO 2"), hello(Some(Protocol::Two), None));
+    let full = line("HELLO 3 AUTH default secret SETNAME me");
+    assert_eq!(full, hello(Some(Protocol::Three), Some("me")));
+    assert_eq!(line("READONLY"), Ok(Request::ReadOnly(true)));
+    assert_eq!(line("readwrite"), Ok(Request::ReadOnly(false)));
+    let label = |label, text| Ok(Request::Label(label, bytes(text)));
+    assert_eq!(line("CLIENT SETNAME me"), label(Label::Name, "me"));
+    assert_eq!(line("client setname "), label(Label::Name, ""));
+    assert_eq!(
+        line("CLIENT SETINFO LIB-NAME redis-py"),
+        label(Label::Library, "redis-py")
+    );
+    assert_eq!(
+        line("CLIENT SETINFO lib-ver 5.0"),
+        label(Label::LibraryVersion, "5.0")
+    );
+    assert_eq!(line("CLIENT ID"), Ok(Request::Id));
+}
+
+#[track_caller]
+fn refuses(text: &str, error: &str) {
+    let found = line(text).map_err(|error| error.to_string());
+    assert_eq!(found, Err(error.into()), "{text}");
+}
+
+/// The words are those of Redis 7.0.15.
+#[test]
+fn what_is_wrong_is_told_in_the_words_of_redis() {
+    for (text, error) in [
+        ("GET", "ERR wrong number of arguments for 'get' command"),
+        ("get a b", "ERR wrong number of arguments for 'get' command"),
+        (
+            "PING a b",
+            "ERR wrong number of arguments for 'ping' command",
+        ),
+        (
+            "CLIENT",
+            "ERR wrong number of arguments for 'client' command",
+        ),
+        (
+            "CLIENT ID x",
+            "ERR wrong number of arguments for 'client|id' command",
+        ),
+        (
+            "CONFIG GET",
+            "ERR wrong number of arguments for 'config|get' command",
+        ),
+        (
+            "FOO",
+            "ERR unknown command 'FOO', with args beginning with: ",
+        ),
+        (
+            "FOO a b",
+            "ERR unknown command 'FOO', with args beginning with: 'a' 'b' ",
+        ),
+        (
+            "CLIENT MAINT_NOTIFICATIONS on",
+            "ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try COMMAND INFO client.",
+        ),
+        ("HELLO 4", "NOPROTO unsupported protocol version"),
+        (
+            "HELLO abc",
+            "ERR Protocol version is not an integer or out of range",
+        ),
+        ("HELLO 3 FOO", "ERR Syntax error in HELLO option 'FOO'"),
+        (
+            "HELLO 3 AUTH default",
+            "ERR Syntax error in HELLO option 'AUTH'",
+        ),
+        (
+            "HELLO 3 SETNAME",
+            "ERR Syntax error in HELLO option 'SETNAME'",
+        ),
+        (
+            "HELLO 3 AUTH foo x",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+        ),
+        (
+            "AUTH foo x",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+        ),
+        ("AUTH a b c", "ERR syntax error"),
+        ("SELECT 1", "ERR DB index is out of range"),
+        ("SELECT x", "ERR value is not an integer or out of range"),
+        ("CLIENT NO-EVICT maybe", "ERR syntax error"),
+        ("CLIENT SETINFO lib-x y", "ERR Unrecognized option 'lib-x'"),
+        (
+            "CLUSTER INFO",
+            "ERR This instance has cluster support disabled",
+        ),
+        (
+            "CLUSTER",
+            "ERR wrong number of arguments for 'cluster' command",
+        ),
+        (
+            "INCRBY k 1.5",
+            "ERR value is not an integer or out of range",
+        ),
+        ("INCRBY k +5", "ERR value is not an integer or out of range"),
+        ("INCRBY k 05", "ERR value is not an integer or out of range"),
+        ("INCRBY k -0", "ERR value is not an integer or out of range"),
+        (
+            "INCRBY k 9223372036854775808",
+            "ERR value is not an integer or out of range",
+        ),
+        (
+            "DECRBY k -9223372036854775808",
+            "ERR decrement would overflow",
+        ),
+        (
+            "GETRANGE k x 1",
+            "ERR value is not an integer or out of range",
+        ),
+        ("SCAN x", "ERR invalid cursor"),
+        ("SCAN 18446744073709551616", "ERR invalid cursor"),
+        ("SCAN 0 COUNT 0", "ERR syntax error"),
+        (
+            "SCAN 0 COUNT x",
+            "ERR value is not an integer or out of range",
+        ),
+        ("SCAN 0 MATCH", "ERR syntax error"),
+        ("SCAN 0 FOO bar", "ERR syntax error"),
+        ("SET k v FOO", "ERR syntax error"),
+    ] {
+        refuses(text, error);
+    }
+}
+
+/// What Redis would do, or does not know.
+#[test]
+fn what_is_refused_names_its_reason() {
+    for (text, error) in [
+        (
+            "SET k v NX",
+            "ERR 'set' with option 'NX' is refused: only SET key value is kept",
+        ),
+        (
+            "SET k v ex 10",
+            "ERR 'set' with option 'ex' is refused: only SET key value is kept",
+        ),
+        (
+            "DEL a b",
+            "ERR 'del' of several keys is refused: they would not be removed in one step",
+        ),
+        (
+            "SETNX k v",
+            "ERR 'setnx' is refused: no single command sets a key only where there is none yet",
+        ),
+        (
+            "TIME",
+            "ERR 'time' is refused: the servers' clocks are not one clock",
+        ),
+        (
+            "ONCE 1 0 SET k v",
+            "ERR expected a seq from 1 to 18446744073709551615",
+        ),
+        (
+            "ONCE 1 1 GET k",
+            "ERR expected a command that changes one key after the seq, found 'GET'",
+        ),
+        (
+            "ONCE 1 1 SESSION",
+            "ERR wrong number of arguments for 'once' command",
+        ),
+        (
+            "ONCE 1 1 ONCE 1 2 SET k v",
+            "ERR expected a command that changes one key after the seq, found 'ONCE'",
+        ),
+        (
+            "ONCE 1 1 SET k v NX",
+            "ERR 'set' with option 'NX' is refused: only SET key value is kept",
+        ),
+        ("GET ", "ERR expected a key of at least 1 byte"),
+    ] {
+        refuses(text, error);
+    }
+}
+
+#[test]
+fn what_is_too_long_to_be_kept_is_told_with_its_limit() {
+    let (key, value) = (
+        vec![b'k'; KEY_BYTES_MAX + 1],
+        vec![b'v'; VALUE_BYTES_MAX + 1],
+    );
+    let error = |words: &[&[u8]]| read(words).unwrap_err().to_string();
+    let expected = "ERR expected a key of at most 1024 bytes, found 1025 bytes";
+    assert_eq!(error(&[b"GET", &key]), expected);
+    assert_eq!(error(&[b"MGET", b"a", &key]), expected);
+    assert_eq!(error(&[b"SET", &key, b"v"]), expected);
+    let expected = "ERR expected a value of at most 1048576 bytes, found 1048577 bytes";
+    assert_eq!(error(&[b"SET", b"k", &value]), expected);
+    assert_eq!(error(&[b"CAS", b"k", b"v", &value]), expected);
+    assert!(read(&[b"SET", &key[1..], &value[1..]]).is_ok());
+    let pattern = vec![b'*'; PATTERN_BYTES_MAX + 1];
+    assert!(error(&[b"KEYS", &pattern]).starts_with("ERR expected a pattern of at most 4096"));
+    assert!(error(&[b"CLIENT", b"SETNAME", &[b'x'; 257]]).contains("longer than 256 bytes"));
+    assert!(error(&[b"CLIENT", b"SETNAME", b"a b"]).contains("cannot contain spaces"));
+}
+
+/// Errors repeat what a client sent, but not all of it.
+#[test]
+fn an_error_is_bounded_whatever_is_wrong() {
+    let long = vec![b'x'; 100_000];
+    let many = vec![&b"ab"[..]; 10_000];
+    for words in [
+        vec![&long[..], &long, &long],
+        [vec![&b"FOO"[..]], many].concat(),
+        vec![b"CLIENT", &long],
+        vec![b"HELLO", b"3", &long],
+        vec![b"HELLO", &long],
+        vec![b"SELECT", &long],
+        vec![b"ONCE", &long, &long, b"SET", b"k", b"v"],
+        vec![b"ONCE", b"1", b"1", &long, &long],
+        vec![b"SET", b"k", b"v", &long],
+        vec![b"CLIENT", b"SETINFO", &long, b"x"],
+    ] {
+        let text = read(&words).unwrap_err().to_string();
+        assert!(text.len() < 400, "{text}");
+    }
+}
+
+#[test]
+fn outcomes_are_told_as_the_command_asks() {
+    let done = |outcome| outcome_reply(outcome, Tell::Done);
+    let count = |outcome| outcome_reply(outcome, Tell::Count);
+    assert_eq!(done(Outcome::Ok), Reply::OK);
+    assert_eq!(count(Outcome::Ok), Reply::Integer(1));
+    assert_eq!(count(Outcome::NotFound), Reply::Integer(0));
+    let instead = |outcome| outcome_reply(outcome, Tell::Instead);
+    assert_eq!(instead(Outcome::Ok), Reply::Integer(1));
+    assert_eq!(instead(Outcome::NotFound), Reply::Null);
+    assert_eq!(instead(Outcome::Mismatch(bytes("x"))), Reply::text("x"));
+    assert_eq!(done(Outcome::Number(-4)), Reply::Integer(-4));
+    assert_eq!(done(Outcome::Session(SessionId(1))), Reply::Integer(1));
+    let code = |reply: Reply, code: &str| match reply {
+        Reply::Error(text) => assert!(text.starts_with(code), "{text}"),
+        other => panic!("{other:?}"),
+    };
+    code(done(Outcome::StaleSeq(5)), "STALESEQ expected seq 5");
+    code(done(Outcome::NoSession), "NOSESSION ");
+    code(
+        done(Outcome::NotANumber(OUT_OF_RANGE)),
+        "ERR increment or decrement would overflow",
+    );
+    code(
+        done(Outcome::NotANumber("else")),
+        "ERR value is not an integer or out of range",
+    );
+}
+
+/// `COMMAND INFO`, `DOCS` and `COUNT` tell of the same commands as are read.
+#[test]
+fn the_catalogue_tells_of_every_command() {
+    let reply = |text| match line(text) {
+        Ok(Request::Catalog(catalog)) => catalog.reply(),
+        other => panic!("{other:?}"),
+    };
+    let Reply::Integer(count) = reply("COMMAND COUNT") else {
+        panic!("a number")
+    };
+    let (Reply::Array(forms), Reply::Map(docs)) = (reply("COMMAND"), reply("COMMAND DOCS")) else {
+        panic!("an array and a map")
+    };
+    assert_eq!(
+        (Reply::count(forms.len()), docs.len()),
+        (Reply::Integer(count), forms.len())
+    );
+    for form in &forms {
+        assert!(
+            matches!(form, Reply::Array(fields) if fields.len() == 10),
+            "{form:?}"
+        );
+    }
+    let some = reply("COMMAND INFO GET nothing");
+    assert!(matches!(&some, Reply::Array(two) if two[0] != Reply::Null && two[1] == Reply::Null));
+    let Reply::Map(docs) = reply("COMMAND DOCS nothing client") else {
+        panic!("a map")
+    };
+    assert_eq!(docs.len(), 1);
+    assert!(line(&format!("COMMAND INFO{}", " get".repeat(257))).is_err());
+}
