@@ -221,12 +221,15 @@ impl Impostor {
         self.heard().iter().any(|line| line.starts_with(start))
     }
 
-    /// A new `n1` votes only once a majority has begun together.
+    /// A new `n1` votes only once a majority has begun together: it knows the life of `n2`, and `n2` its.
     fn be_new_together(&mut self) {
         let heard = self.heard();
         let asks = heard.iter().rfind(|line| line.starts_with("heartbeat"));
         let asks = asks.and_then(|line| line.strip_suffix(" asking"));
         if let Some((_, life)) = asks.and_then(|line| line.rsplit_once(' ')) {
+            self.say(
+                "heartbeat idle cut-off failed s0 s0 cbf29ce484222325 1.00000000000000aa asking",
+            );
             self.say(&format!("known {life} together blank"));
         }
     }
