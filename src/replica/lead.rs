@@ -117,18 +117,16 @@ impl Replica {
     /// gone, and the others were cut short of the last word. But a majority accepted it, and phase 1
     /// finds it there. So whatever rests on the word of one that is gone is begun anew.
     fn give_up_missing(&mut self, out: &mut Outbox) {
-        let decided = self.learner.decided();
         if self.give_up_snapshot(out) {
-        } else if self
-            .proposer
-            .leading()
-            .is_some_and(|leading| leading.decided() > decided)
-        {
-            // It will never propose these slots; another phase 1 will.
-            self.stop_leading("nobody who is heard has what is decided", out);
-        } else {
-            self.give_up_recalled();
+            return;
         }
+        let decided = self.learner.decided();
+        let leading = self.proposer.leading();
+        if leading.is_some_and(|leading| leading.decided() > decided) {
+            // It will never propose these slots; another phase 1 will.
+            return self.stop_leading("nobody who is heard has what is decided", out);
+        }
+        self.give_up_recalled();
     }
 
     pub(super) fn on_link_up(&mut self, node: NodeId, out: &mut Outbox) {
