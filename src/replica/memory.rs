@@ -12,8 +12,8 @@
 //! | sound | it remembers all that it ever voted | yes |
 //!
 //! A blank node becomes sound where it and others, a majority together, are blank and know each other's
-//! lives: that is a new cluster. Every other way leads over *recall*: a majority of the nodes, all of them others and
-//! sound, know its new life, and promise it a ballot above all that they had promised. What they
+//! lives: that is a new cluster. Every other way leads over *recall*: a majority of the nodes, all of
+//! them others and sound, know its new life, and promise it a ballot above all that they had promised. What they
 //! have accepted is all that this node can have had a part in, for any majority that it ever voted
 //! with shares a node with this one; it accepts the same, learns all that they know to be decided,
 //! and is sound. Its own votes of before are void: an old `Accepted` under a lower ballot meets no

@@ -81,6 +81,10 @@ impl Alone {
     /// A peer whose life is heard was blank as well when it first heard of a life of n1.
     fn is_known_together(&mut self, from: u8, life: Life) {
         self.hears(from, FIRST);
+        self.is_told_together(from, life);
+    }
+
+    fn is_told_together(&mut self, from: u8, life: Life) {
         let (together, sound) = (true, false);
         let known = Known {
             life,
@@ -182,14 +186,7 @@ fn a_new_cluster_waits_for_those_who_are_silent_but_not_long() {
 fn a_new_cluster_begins_with_those_alone_whose_lives_are_heard() {
     let mut alone = Alone::new(&[]);
     for peer in 2..=5 {
-        let (together, sound) = (true, false);
-        let life = FIRST;
-        let known = Known {
-            life,
-            together,
-            sound,
-        };
-        alone.vote(peer, Vote::Known(known));
+        alone.is_told_together(peer, FIRST);
     }
     alone.ticks(100);
     assert!(!alone.is_sound());
