@@ -726,6 +726,7 @@ impl History {
             Write::Cas { new, .. } => drop(self.marks.insert(number_of(new), ticket)),
             Write::Incr { by, .. } => drop(self.marks.insert(by.cast_unsigned(), ticket)),
             Write::Delete { key } => drop(self.deletes.insert(key.clone(), ticket)),
+            other => unreachable!("nobody asks for {other:?}"),
         }
     }
 
@@ -739,6 +740,7 @@ impl History {
             Write::Cas { new, .. } => self.marks.get(&number_of(new)),
             Write::Incr { by, .. } => self.marks.get(&by.cast_unsigned()),
             Write::Delete { key } => self.deletes.get(key),
+            other => unreachable!("nobody asks for {other:?}"),
         };
         Some(*owner.expect("nobody else writes"))
     }

@@ -12,6 +12,7 @@ fn answer(store: &mut Store, line: &str) -> Reply {
         Ok(Request::Read { read, .. }) => match read {
             Read::Get { key } => store.get(&key).into(),
             Read::List { prefix } => Reply::List(store.list(&prefix)),
+            Read::Ttl { key } => Reply::remaining(store.remaining(&key, store.time())),
         },
         Ok(Request::Write(command)) => {
             let id = CommandId {

@@ -81,7 +81,7 @@ impl One {
         for input in inputs {
             self.replica.step(input, &mut self.out);
         }
-        self.replica.flush(&mut self.out);
+        self.replica.flush(0, &mut self.out);
         let own = |(to, _): &(To, Vote)| *to == To::One(node(1));
         let votes: Vec<Vote> = (self.out.votes.iter().filter(|vote| own(vote)))
             .map(|(_, vote)| vote.clone())
@@ -91,7 +91,7 @@ impl One {
             self.replica
                 .step(Input::Message { from, message }, &mut self.out);
         }
-        self.replica.flush(&mut self.out);
+        self.replica.flush(0, &mut self.out);
     }
 
     fn hears(&mut self, from: u8, message: Message) {

@@ -7,6 +7,8 @@
 //! | `DELETE` with `OK` | [`Act::Delete`]; with `NOT_FOUND` it is a read |
 //! | `CAS` with `OK` | [`Act::Cas`]; with `MISMATCH` or `NOT_FOUND` it is a read |
 //! | `INCR` with a number | [`Act::Incr`]; with `NOT_A_NUMBER` [`Act::NotANumber`] |
+//! | `EXPIRE` with `OK` | [`Act::Present`], and from then on an open [`Act::Delete`]: the key ends at some time, which no client's clock can tell; with `NOT_FOUND` it is a read |
+//! | `TTL` with a value | [`Act::Present`]; with `NOT_FOUND` it is a read |
 //! | `LIST` | a read of each key of the history that its prefix covers |
 //! | `ONCE` | its write; lines of one session and seq are one write, from the first call to the first answer |
 //! | an answer that no map gives | [`Act::Never`] |
@@ -27,6 +29,8 @@ use crate::wire::client::{ErrorCode, Reply, Request};
 pub enum Act {
     /// The key held this, or nothing.
     Read(Option<Bytes>),
+    /// The key held something.
+    Present,
     /// The key holds this from now on, whatever it held.
     Put(Bytes),
     /// There was a value, and it is gone.
@@ -123,11 +127,11 @@ impl<'a> Cut<'a> {
         for operation in history.operations() {
             match &operation.request {
                 Request::Write(Command::Write(write) | Command::Once { write, .. }) => {
-                    keys.insert(key_of(write));
+                    keys.insert(write.key());
                 }
                 Request::Read {
                     local: false,
-                    read: Read::Get { key },
+                    read: Read::Get { key } | Read::Ttl { key },
                 } => {
                     keys.insert(key);
                 }
@@ -207,6 +211,14 @@ impl<'a> Cut<'a> {
                 };
                 self.push(key, entry(act));
             }
+            (Read::Ttl { key }, reply) => {
+                let act = match reply {
+                    Reply::Value(_) => Act::Present,
+                    Reply::NotFound => Act::Read(None),
+                    _ => Act::Never,
+                };
+                self.push(key, entry(act));
+            }
             (Read::List { prefix }, Reply::List(pairs)) => {
                 let shown: BTreeMap<&Bytes, &Bytes> = pairs.iter().map(|(k, v)| (k, v)).collect();
                 for (key, part) in &mut self.parts {
@@ -224,7 +236,7 @@ impl<'a> Cut<'a> {
     }
 
     fn take_write(&mut self, at: usize, operation: &Operation, write: &Write, proof: Proof<'_>) {
-        let key = key_of(write);
+        let key = write.key();
         let (act, returned) = match proof {
             Proof::Never => {
                 let part = self.parts.get_mut(key).expect("all keys were collected");
@@ -234,13 +246,16 @@ impl<'a> Cut<'a> {
             Proof::Open => (attempted(write), None),
             Proof::Done(ended, reply) => (answered(write, reply), Some(ended)),
         };
-        let entry = Entry {
+        let entry = |act, returned| Entry {
             operation: at,
             act,
             called: operation.called,
             returned,
         };
-        self.push(key, entry);
+        if matches!(write, Write::Expire { .. }) && returned.is_some() && act == Act::Present {
+            self.push(key, entry(Act::Delete, None));
+        }
+        self.push(key, entry(act, returned));
     }
 
     /// Makes one write of all lines of one session and seq.
@@ -284,7 +299,7 @@ impl<'a> Cut<'a> {
                         called: operations[at].called,
                         returned: Some(ended),
                     };
-                    self.push(key_of(write), entry);
+                    self.push(write.key(), entry);
                 }
             }
         }
@@ -299,22 +314,14 @@ fn same(a: &Reply, b: &Reply) -> bool {
     }
 }
 
-fn key_of(write: &Write) -> &Bytes {
-    match write {
-        Write::Put { key, .. }
-        | Write::Delete { key }
-        | Write::Cas { key, .. }
-        | Write::Incr { key, .. } => key,
-    }
-}
-
 /// What a write does if it is done and what it finds allows it.
 fn attempted(write: &Write) -> Act {
     match write {
         Write::Put { value, .. } => Act::Put(value.clone()),
-        Write::Delete { .. } => Act::Delete,
+        Write::Delete { .. } | Write::Expire { .. } => Act::Delete,
         Write::Cas { expected, new, .. } => Act::Cas(expected.clone(), new.clone()),
         Write::Incr { by, .. } => Act::Incr { by: *by, to: None },
+        other => unreachable!("no line of a history asks for {other:?}"),
     }
 }
 
@@ -324,7 +331,10 @@ fn answered(write: &Write, reply: &Reply) -> Act {
         (Write::Put { .. } | Write::Delete { .. } | Write::Cas { .. }, Reply::Ok) => {
             attempted(write)
         }
-        (Write::Delete { .. } | Write::Cas { .. }, Reply::NotFound) => Act::Read(None),
+        (Write::Expire { .. }, Reply::Ok) => Act::Present,
+        (Write::Delete { .. } | Write::Cas { .. } | Write::Expire { .. }, Reply::NotFound) => {
+            Act::Read(None)
+        }
         (Write::Cas { expected, .. }, Reply::Mismatch(found)) if found != expected => {
             Act::Read(Some(found.clone()))
         }

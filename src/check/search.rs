@@ -48,6 +48,7 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Act {
     Read(State),
+    Present,
     Put(ValueId),
     Delete,
     Cas(ValueId, ValueId),
@@ -62,6 +63,7 @@ impl Act {
         match act {
             part::Act::Read(None) => Self::Read(State::Absent),
             part::Act::Read(Some(value)) => Self::Read(State::Value(values.id(value))),
+            part::Act::Present => Self::Present,
             part::Act::Put(value) => Self::Put(values.id(value)),
             part::Act::Delete => Self::Delete,
             part::Act::Cas(expected, new) => Self::Cas(values.id(expected), values.id(new)),
@@ -81,6 +83,7 @@ impl Act {
         match (self, state) {
             (Self::Read(seen), State::Unknown) => Some(seen),
             (Self::Read(seen), _) => (seen == state).then_some(state),
+            (Self::Present, _) => (state != State::Absent).then_some(state),
             (Self::Put(value), _) => Some(State::Value(value)),
             (Self::Delete, _) => (state != State::Absent).then_some(State::Absent),
             (Self::Cas(_, new), State::Unknown) => Some(State::Value(new)),
@@ -111,7 +114,10 @@ impl Act {
     }
 
     fn only_looks(self) -> bool {
-        matches!(self, Self::Read(_) | Self::NotANumber { .. })
+        matches!(
+            self,
+            Self::Read(_) | Self::Present | Self::NotANumber { .. }
+        )
     }
 }
 
@@ -311,7 +317,7 @@ impl Search {
             match act {
                 // Seen of a key of which nothing is known, it tells something: not for free.
                 Act::Read(_) if state == State::Unknown => {}
-                Act::Read(_) | Act::NotANumber { .. }
+                Act::Read(_) | Act::Present | Act::NotANumber { .. }
                     if act.apply(state, &mut self.values).is_some() =>
                 {
                     configuration.must.remove(slot);
@@ -465,7 +471,11 @@ fn idle(ops: &[Op]) -> HashSet<usize> {
                 needed.insert(value);
             }
             Act::Delete if op.open => {}
-            Act::Delete | Act::Incr { .. } | Act::OpenIncr { .. } | Act::NotANumber { .. } => {
+            Act::Delete
+            | Act::Present
+            | Act::Incr { .. }
+            | Act::OpenIncr { .. }
+            | Act::NotANumber { .. } => {
                 any_value_matters = true;
             }
             _ => {}

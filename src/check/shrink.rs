@@ -156,7 +156,7 @@ impl Shrinker<'_> {
 /// The entry as it is when nobody knows whether it was done.
 fn given_up(entry: &Entry) -> Option<Entry> {
     let act = match &entry.act {
-        Act::Read(_) | Act::NotANumber(_) | Act::Never => return None,
+        Act::Read(_) | Act::Present | Act::NotANumber(_) | Act::Never => return None,
         Act::Incr { by, .. } => Act::Incr { by: *by, to: None },
         act => act.clone(),
     };

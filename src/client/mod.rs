@@ -187,7 +187,7 @@ impl Repeat {
             | Request::Help
             | Request::Write(Command::Session) => Self::Read,
             Request::Write(Command::Once { .. }) => Self::Once,
-            Request::Write(Command::Write(_))
+            Request::Write(Command::Write(_) | Command::Exec(_))
             | Request::Fail
             | Request::Recover
             | Request::Quit => Self::Never,

@@ -6,11 +6,18 @@
 //! | delete | `n2.5.78 delete apple` |
 //! | cas | `n2.5.79 cas apple 1.25 1.30`: the key, what is expected, what is new |
 //! | incr | `n2.5.80 incr visits -5` |
-//! | session | `n2.5.81 session` |
-//! | once | `n2.5.82 once 12 7 put apple 1.25`: the session, the seq, then put, delete, cas or incr |
+//! | set | `n2.5.81 set apple 1.25 absent in 1000`: the condition (`any`, `absent`, `present`), then how long (`endless`, `kept`, `in` so many milliseconds after the stamp, `at` a time) |
+//! | append | `n2.5.82 append apple 99` |
+//! | setrange | `n2.5.83 setrange apple 2 75`: from which byte on |
+//! | expire | `n2.5.84 expire apple in 1000 any`: when, then the condition (`any`, `endless`, `mortal`, `later`, `sooner`) |
+//! | persist | `n2.5.85 persist apple` |
+//! | session | `n2.5.86 session` |
+//! | once | `n2.5.87 once 12 7 put apple 1.25`: the session, the seq, then a change of one key |
+//! | exec | `n2.5.88 exec 2 apple s17 pear none 3 put apple 1.30 get pear size`: how many keys are watched, each with the slot that changed it last, how many steps, then those: a change of one key, `get`, `ttl`, `size` or `clear` |
 //!
 //! Each command begins with its [`CommandId`]; ` ; ` stands between two commands, and an empty text
-//! is the batch without commands. Keys and values are tokens of [`crate::text`], always without
+//! is the batch without commands. Before the first may stand the leader's stamp, `at 1763894400000`:
+//! the time in milliseconds since 1970. A batch without one has the time of the batch before it. Keys and values are tokens of [`crate::text`], always without
 //! blanks inside; one that is a `;` alone is quoted, so that a bare `;` is a separator and nothing
 //! else. The text holds no line end and no control character: it is readable in the log's files,
 //! and a leader joins the texts of several origins without reading them.
@@ -22,7 +29,9 @@
 //! Left out on purpose: which command applies. That is the store's decision.
 
 use super::command::{
-    Bytes, Command, CommandId, KEY_BYTES_MAX, SessionId, VALUE_BYTES_MAX, Write as Change,
+    Bytes, Command, CommandId, Deadline, ExpireIf, KEY_BYTES_MAX, Lifetime, MILLIS_MAX, Millis,
+    Presence, STEPS_MAX, SessionId, Step, TRANSACTION_BYTES_MAX, Transaction, VALUE_BYTES_MAX,
+    WATCHED_MAX, Watched, Write as Change,
 };
 use super::hash::Hash;
 use crate::text::{self, Blanks, ParseError, Tokens};
@@ -40,6 +49,9 @@ pub struct Numbered {
 /// What stands between two commands.
 const SEPARATOR: &[u8] = b" ; ";
 
+/// What a stamp begins with; no command does.
+const STAMP: &[u8] = b"at ";
+
 /// The token of [`SEPARATOR`].
 const SEPARATOR_TOKEN: &[u8] = b";";
 
@@ -47,6 +59,7 @@ const SEPARATOR_TOKEN: &[u8] = b";";
 /// can be done before the store is locked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
+    stamp: Option<Millis>,
     commands: Vec<Numbered>,
     text_hash: u64,
     error: Option<ParseError>,
@@ -63,15 +76,21 @@ impl Batch {
     pub fn read(text: &[u8]) -> Self {
         let mut hash = Hash::START;
         hash.bytes(text);
-        let (commands, error) = match parse_batch(text) {
-            Ok(commands) => (commands, None),
-            Err(error) => (Vec::new(), Some(error)),
+        let (stamp, commands, error) = match parse_stamped(text) {
+            Ok((stamp, commands)) => (stamp, commands, None),
+            Err(error) => (None, Vec::new(), Some(error)),
         };
         Self {
+            stamp,
             commands,
             text_hash: hash.get(),
             error,
         }
+    }
+
+    /// The time that the leader gave it.
+    pub fn stamp(&self) -> Option<Millis> {
+        self.stamp
     }
 
     /// The commands, in order.
@@ -84,6 +103,16 @@ impl Batch {
         self.error.as_ref()
     }
 
+    /// Whether a command of it may remove all keys.
+    pub fn clears(&self) -> bool {
+        self.commands
+            .iter()
+            .any(|numbered| match &numbered.command {
+                Command::Exec(transaction) => transaction.steps.contains(&Step::Clear),
+                _ => false,
+            })
+    }
+
     /// The hash of the text.
     pub(super) fn text_hash(&self) -> u64 {
         self.text_hash
@@ -93,6 +122,11 @@ impl Batch {
 /// Appends what stands between two commands of a batch.
 pub fn push_separator(out: &mut Vec<u8>) {
     out.extend_from_slice(SEPARATOR);
+}
+
+/// Appends the stamp that a batch begins with.
+pub fn write_stamp(out: &mut Vec<u8>, stamp: Millis) {
+    push_text(out, format_args!("at {stamp}"));
 }
 
 /// Appends one command of a batch, in the form of the table above.
@@ -109,10 +143,36 @@ pub fn write_command(out: &mut Vec<u8>, id: CommandId, command: &Command) {
             write_change(out, write);
         }
         Command::Session => out.extend_from_slice(b"session"),
+        Command::Exec(transaction) => write_transaction(out, transaction),
     }
 }
 
-fn write_change(out: &mut Vec<u8>, write: &Change) {
+/// Appends a transaction, as it stands in a batch.
+pub fn write_transaction(out: &mut Vec<u8>, transaction: &Transaction) {
+    let Transaction { watched, steps } = transaction;
+    push_text(out, format_args!("exec {}", watched.len()));
+    for Watched { key, version } in watched {
+        write_words(out, b"", &[key]);
+        match version {
+            Some(slot) => push_text(out, format_args!(" s{slot}")),
+            None => out.extend_from_slice(b" none"),
+        }
+    }
+    push_text(out, format_args!(" {}", steps.len()));
+    for step in steps {
+        out.push(b' ');
+        match step {
+            Step::Write(write) => write_change(out, write),
+            Step::Get { key } => write_words(out, b"get", &[key]),
+            Step::Ttl { key } => write_words(out, b"ttl", &[key]),
+            Step::Size => out.extend_from_slice(b"size"),
+            Step::Clear => out.extend_from_slice(b"clear"),
+        }
+    }
+}
+
+/// Appends a change of one key, as it stands in a batch.
+pub fn write_change(out: &mut Vec<u8>, write: &Change) {
     match write {
         Change::Put { key, value } => write_words(out, b"put", &[key, value]),
         Change::Delete { key } => write_words(out, b"delete", &[key]),
@@ -121,6 +181,56 @@ fn write_change(out: &mut Vec<u8>, write: &Change) {
             write_words(out, b"incr", &[key]);
             push_text(out, format_args!(" {by}"));
         }
+        Change::Set {
+            key,
+            value,
+            only,
+            lifetime,
+        } => {
+            write_words(out, b"set", &[key, value]);
+            let only = match only {
+                Presence::Any => "any",
+                Presence::Absent => "absent",
+                Presence::Present => "present",
+            };
+            match lifetime {
+                Lifetime::Endless => push_text(out, format_args!(" {only} endless")),
+                Lifetime::Kept => push_text(out, format_args!(" {only} kept")),
+                Lifetime::Until(deadline) => {
+                    push_text(out, format_args!(" {only}"));
+                    write_deadline(out, *deadline);
+                }
+            }
+        }
+        Change::Append { key, value } => write_words(out, b"append", &[key, value]),
+        Change::SetRange { key, offset, value } => {
+            write_words(out, b"setrange", &[key]);
+            push_text(out, format_args!(" {offset}"));
+            write_words(out, b"", &[value]);
+        }
+        Change::Expire {
+            key,
+            deadline,
+            only,
+        } => {
+            write_words(out, b"expire", &[key]);
+            write_deadline(out, *deadline);
+            out.extend_from_slice(match only {
+                ExpireIf::Any => b" any",
+                ExpireIf::Endless => b" endless",
+                ExpireIf::Mortal => b" mortal",
+                ExpireIf::Later => b" later",
+                ExpireIf::Sooner => b" sooner",
+            });
+        }
+        Change::Persist { key } => write_words(out, b"persist", &[key]),
+    }
+}
+
+fn write_deadline(out: &mut Vec<u8>, deadline: Deadline) {
+    match deadline {
+        Deadline::In(millis) => push_text(out, format_args!(" in {millis}")),
+        Deadline::At(millis) => push_text(out, format_args!(" at {millis}")),
     }
 }
 
@@ -140,32 +250,62 @@ pub(super) fn push_text(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a vector takes every byte");
 }
 
-/// Reads the text of a batch.
+/// Reads the commands of a batch that has no stamp yet.
 ///
 /// # Errors
 /// Whatever is no batch: a wrong word, a key or value beyond its limit, an id, seq or number that
 /// is none.
 pub fn parse_batch(text: &[u8]) -> Result<Vec<Numbered>, ParseError> {
     let mut tokens = Tokens::new(text);
-    let mut commands = Vec::new();
     if tokens.rest().is_empty() {
-        return Ok(commands);
+        return Ok(Vec::new());
     }
+    parse_commands(&mut tokens)
+}
+
+/// Reads the text of a slot: the stamp, if it has one, and the commands.
+///
+/// # Errors
+/// As of [`parse_batch`].
+pub fn parse_stamped(text: &[u8]) -> Result<(Option<Millis>, Vec<Numbered>), ParseError> {
+    if !text.starts_with(STAMP) {
+        return Ok((None, parse_batch(text)?));
+    }
+    let mut tokens = Tokens::new(&text[STAMP.len()..]);
+    let stamp = parse_millis(&mut tokens)?;
+    if tokens.rest().is_empty() {
+        return Ok((Some(stamp), Vec::new()));
+    }
+    need_separator(&mut tokens)?;
+    Ok((Some(stamp), parse_commands(&mut tokens)?))
+}
+
+fn parse_commands(tokens: &mut Tokens<'_>) -> Result<Vec<Numbered>, ParseError> {
+    let mut commands = Vec::new();
     loop {
-        commands.push(parse_command(&mut tokens)?);
+        commands.push(parse_command(tokens)?);
         if tokens.rest().is_empty() {
             return Ok(commands);
         }
-        let quoted = tokens.next_is_quoted();
-        let token = tokens.need("';'")?;
-        if quoted || *token != *SEPARATOR_TOKEN {
-            return Err(ParseError::at("';' or the end of the line", &token));
-        }
+        need_separator(tokens)?;
     }
 }
 
+fn need_separator(tokens: &mut Tokens<'_>) -> Result<(), ParseError> {
+    let quoted = tokens.next_is_quoted();
+    let token = tokens.need("';'")?;
+    if quoted || *token != *SEPARATOR_TOKEN {
+        return Err(ParseError::at("';' or the end of the line", &token));
+    }
+    Ok(())
+}
+
+/// The changes of one key, as errors name them.
+const CHANGES: &str = "put, delete, cas, incr, set, append, setrange, expire or persist";
+
 fn parse_command(tokens: &mut Tokens<'_>) -> Result<Numbered, ParseError> {
-    const EXPECTED: &str = "put, delete, cas, incr, session or once";
+    const EXPECTED: &str =
+        "put, delete, cas, incr, set, append, setrange, expire, persist, session, once or exec";
     let id = parse_id(tokens)?;
     let verb = tokens.need(EXPECTED)?;
     let command = match &*verb {
@@ -174,13 +314,75 @@ fn parse_command(tokens: &mut Tokens<'_>) -> Result<Numbered, ParseError> {
             session: SessionId(parse_number(tokens, "a session")?),
             seq: parse_counter(tokens, "a seq from 1")?,
             write: {
-                let verb = tokens.need("put, delete, cas or incr")?;
-                parse_change(&verb, "put, delete, cas or incr", tokens)?
+                let verb = tokens.need(CHANGES)?;
+                parse_change(&verb, CHANGES, tokens)?
             },
         },
+        b"exec" => Command::Exec(Box::new(parse_transaction(tokens)?)),
         verb => Command::Write(parse_change(verb, EXPECTED, tokens)?),
     };
     Ok(Numbered { id, command })
+}
+
+fn parse_transaction(tokens: &mut Tokens<'_>) -> Result<Transaction, ParseError> {
+    let watched = (0..parse_count(tokens, WATCHED_MAX)?)
+        .map(|_| parse_watched(tokens))
+        .collect::<Result<_, _>>()?;
+    let steps = (0..parse_count(tokens, STEPS_MAX)?)
+        .map(|_| parse_step(tokens))
+        .collect::<Result<_, _>>()?;
+    let transaction = Transaction { watched, steps };
+    match transaction.bytes() {
+        0..=TRANSACTION_BYTES_MAX => Ok(transaction),
+        bytes => Err(ParseError::at(
+            format!("a transaction of at most {TRANSACTION_BYTES_MAX} bytes"),
+            bytes.to_string().as_bytes(),
+        )),
+    }
+}
+
+fn parse_watched(tokens: &mut Tokens<'_>) -> Result<Watched, ParseError> {
+    const EXPECTED: &str = "a slot such as s17, or none";
+    let key = parse_key(tokens)?;
+    let token = tokens.need(EXPECTED)?;
+    let version = match &*token {
+        b"none" => None,
+        _ => {
+            let slot = token.strip_prefix(b"s").and_then(text::number);
+            Some(slot.ok_or_else(|| ParseError::at(EXPECTED, &token))?)
+        }
+    };
+    Ok(Watched { key, version })
+}
+
+fn parse_step(tokens: &mut Tokens<'_>) -> Result<Step, ParseError> {
+    const EXPECTED: &str = "a change of one key, get, ttl, size or clear";
+    let verb = tokens.need(EXPECTED)?;
+    Ok(match &*verb {
+        b"get" => Step::Get {
+            key: parse_key(tokens)?,
+        },
+        b"ttl" => Step::Ttl {
+            key: parse_key(tokens)?,
+        },
+        b"size" => Step::Size,
+        b"clear" => Step::Clear,
+        verb => Step::Write(parse_change(verb, EXPECTED, tokens)?),
+    })
+}
+
+/// How many of something follow.
+fn parse_count(tokens: &mut Tokens<'_>, max: usize) -> Result<usize, ParseError> {
+    let count = parse_number(tokens, "a count")?;
+    usize::try_from(count)
+        .ok()
+        .filter(|&count| count <= max)
+        .ok_or_else(|| {
+            ParseError::at(
+                format!("a count of at most {max}"),
+                count.to_string().as_bytes(),
+            )
+        })
 }
 
 /// The next token as the id of a command.
@@ -223,8 +425,91 @@ fn parse_change(
             key: parse_key(tokens)?,
             by: tokens.parse("a 64-bit integer")?,
         }),
+        b"set" => Ok(Change::Set {
+            key: parse_key(tokens)?,
+            value: parse_value(tokens, "a value")?,
+            only: parse_presence(tokens)?,
+            lifetime: parse_lifetime(tokens)?,
+        }),
+        b"append" => Ok(Change::Append {
+            key: parse_key(tokens)?,
+            value: parse_value(tokens, "a value")?,
+        }),
+        b"setrange" => Ok(Change::SetRange {
+            key: parse_key(tokens)?,
+            offset: parse_number(tokens, "an offset")?,
+            value: parse_value(tokens, "a value")?,
+        }),
+        b"expire" => Ok(Change::Expire {
+            key: parse_key(tokens)?,
+            deadline: {
+                let word = tokens.need("in or at")?;
+                parse_deadline(&word, "in or at", tokens)?
+            },
+            only: parse_expire_if(tokens)?,
+        }),
+        b"persist" => Ok(Change::Persist {
+            key: parse_key(tokens)?,
+        }),
         other => Err(ParseError::at(expected, other)),
     }
+}
+
+fn parse_presence(tokens: &mut Tokens<'_>) -> Result<Presence, ParseError> {
+    const EXPECTED: &str = "any, absent or present";
+    let word = tokens.need(EXPECTED)?;
+    match &*word {
+        b"any" => Ok(Presence::Any),
+        b"absent" => Ok(Presence::Absent),
+        b"present" => Ok(Presence::Present),
+        other => Err(ParseError::at(EXPECTED, other)),
+    }
+}
+
+fn parse_lifetime(tokens: &mut Tokens<'_>) -> Result<Lifetime, ParseError> {
+    const EXPECTED: &str = "endless, kept, in or at";
+    let word = tokens.need(EXPECTED)?;
+    match &*word {
+        b"endless" => Ok(Lifetime::Endless),
+        b"kept" => Ok(Lifetime::Kept),
+        word => parse_deadline(word, EXPECTED, tokens).map(Lifetime::Until),
+    }
+}
+
+fn parse_deadline(
+    word: &[u8],
+    expected: &str,
+    tokens: &mut Tokens<'_>,
+) -> Result<Deadline, ParseError> {
+    match word {
+        b"in" => parse_millis(tokens).map(Deadline::In),
+        b"at" => parse_millis(tokens).map(Deadline::At),
+        other => Err(ParseError::at(expected, other)),
+    }
+}
+
+fn parse_expire_if(tokens: &mut Tokens<'_>) -> Result<ExpireIf, ParseError> {
+    const EXPECTED: &str = "any, endless, mortal, later or sooner";
+    let word = tokens.need(EXPECTED)?;
+    match &*word {
+        b"any" => Ok(ExpireIf::Any),
+        b"endless" => Ok(ExpireIf::Endless),
+        b"mortal" => Ok(ExpireIf::Mortal),
+        b"later" => Ok(ExpireIf::Later),
+        b"sooner" => Ok(ExpireIf::Sooner),
+        other => Err(ParseError::at(EXPECTED, other)),
+    }
+}
+
+pub(super) fn parse_millis(tokens: &mut Tokens<'_>) -> Result<Millis, ParseError> {
+    let millis = parse_number(tokens, "milliseconds")?;
+    if millis > MILLIS_MAX {
+        return Err(ParseError::at(
+            format!("at most {MILLIS_MAX} milliseconds"),
+            millis.to_string().as_bytes(),
+        ));
+    }
+    Ok(millis)
 }
 
 pub(super) fn parse_key(tokens: &mut Tokens<'_>) -> Result<Bytes, ParseError> {
@@ -299,7 +584,77 @@ pub(super) mod any {
                 new
             }),
             (bytes(1), any::<i64>()).prop_map(|(key, by)| Change::Incr { key, by }),
+            (bytes(1), bytes(0), presence(), lifetime()).prop_map(
+                |(key, value, only, lifetime)| Change::Set {
+                    key,
+                    value,
+                    only,
+                    lifetime,
+                }
+            ),
+            (bytes(1), bytes(0)).prop_map(|(key, value)| Change::Append { key, value }),
+            (bytes(1), any::<u64>(), bytes(0)).prop_map(|(key, offset, value)| Change::SetRange {
+                key,
+                offset,
+                value
+            }),
+            (bytes(1), deadline(0..=MILLIS_MAX), expire_if()).prop_map(|(key, deadline, only)| {
+                Change::Expire {
+                    key,
+                    deadline,
+                    only,
+                }
+            }),
+            bytes(1).prop_map(|key| Change::Persist { key }),
         ]
+    }
+
+    fn presence() -> impl Strategy<Value = Presence> {
+        prop::sample::select(&[Presence::Any, Presence::Absent, Presence::Present][..])
+    }
+
+    fn expire_if() -> impl Strategy<Value = ExpireIf> {
+        const ALL: &[ExpireIf] = &[
+            ExpireIf::Any,
+            ExpireIf::Endless,
+            ExpireIf::Mortal,
+            ExpireIf::Later,
+            ExpireIf::Sooner,
+        ];
+        prop::sample::select(ALL)
+    }
+
+    fn deadline(millis: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Deadline> {
+        prop_oneof![
+            millis.clone().prop_map(Deadline::In),
+            millis.prop_map(Deadline::At),
+        ]
+    }
+
+    fn lifetime() -> impl Strategy<Value = Lifetime> {
+        prop_oneof![
+            Just(Lifetime::Endless),
+            Just(Lifetime::Kept),
+            deadline(0..=MILLIS_MAX).prop_map(Lifetime::Until),
+        ]
+    }
+
+    fn transaction(
+        key: impl Strategy<Value = Bytes> + Clone,
+        change: impl Strategy<Value = Change>,
+        version: impl Strategy<Value = u64>,
+    ) -> impl Strategy<Value = Transaction> {
+        let watched = (key.clone(), prop::option::of(version))
+            .prop_map(|(key, version)| Watched { key, version });
+        let step = prop_oneof![
+            4 => change.prop_map(Step::Write),
+            1 => key.clone().prop_map(|key| Step::Get { key }),
+            1 => key.prop_map(|key| Step::Ttl { key }),
+            1 => Just(Step::Size),
+            1 => Just(Step::Clear),
+        ];
+        (vec(watched, 0..3), vec(step, 0..4))
+            .prop_map(|(watched, steps)| Transaction { watched, steps })
     }
 
     pub(crate) fn command() -> impl Strategy<Value = Command> {
@@ -313,6 +668,8 @@ pub(super) mod any {
                 }
             }),
             Just(Command::Session),
+            transaction(bytes(1).boxed(), change(), any::<u64>())
+                .prop_map(|transaction| Command::Exec(Box::new(transaction))),
         ]
     }
 
@@ -332,16 +689,53 @@ pub(super) mod any {
                 new
             }),
             (key(), -2..=2_i64).prop_map(|(key, by)| Change::Incr { key, by }),
-        ];
-        (0..5_u64, 1..5_u64, few).prop_map(|(session, seq, write)| match session {
-            4 if seq == 1 => Command::Session,
-            4 => Command::Write(write),
-            session => Command::Once {
-                session: SessionId(session),
-                seq,
-                write,
-            },
-        })
+            (key(), value(), presence(), few_lifetimes()).prop_map(
+                |(key, value, only, lifetime)| Change::Set {
+                    key,
+                    value,
+                    only,
+                    lifetime,
+                }
+            ),
+            (key(), value()).prop_map(|(key, value)| Change::Append { key, value }),
+            (key(), 0..4_u64, value()).prop_map(|(key, offset, value)| Change::SetRange {
+                key,
+                offset,
+                value
+            }),
+            (key(), deadline(0..=40), expire_if()).prop_map(|(key, deadline, only)| {
+                Change::Expire {
+                    key,
+                    deadline,
+                    only,
+                }
+            }),
+            key().prop_map(|key| Change::Persist { key }),
+        ]
+        .boxed();
+        let once =
+            (0..5_u64, 1..5_u64, few.clone()).prop_map(|(session, seq, write)| match session {
+                4 if seq == 1 => Command::Session,
+                4 => Command::Write(write),
+                session => Command::Once {
+                    session: SessionId(session),
+                    seq,
+                    write,
+                },
+            });
+        prop_oneof![
+            4 => once,
+            1 => transaction(key().boxed(), few, 0..20_u64)
+                .prop_map(|transaction| Command::Exec(Box::new(transaction))),
+        ]
+    }
+
+    fn few_lifetimes() -> impl Strategy<Value = Lifetime> {
+        prop_oneof![
+            Just(Lifetime::Endless),
+            Just(Lifetime::Kept),
+            deadline(0..=40).prop_map(Lifetime::Until),
+        ]
     }
 
     pub(crate) fn numbered() -> impl Strategy<Value = Numbered> {
@@ -381,12 +775,17 @@ mod tests {
 
     /// The table at the head of this file.
     const EVERY_FORM: &str = "n2.5.77 put apple 1.25 ; n2.5.78 delete k ; n2.5.79 cas k old new \
-        ; n2.5.80 incr k -5 ; n2.5.81 session ; n2.5.82 once 12 7 put k v";
+        ; n2.5.80 incr k -5 ; n2.5.81 session ; n2.5.82 once 12 7 put k v \
+        ; n2.5.83 set k v absent in 1000 ; n2.5.84 set k v any at 5 ; n2.5.85 set k v present kept \
+        ; n2.5.86 set k v any endless ; n2.5.87 append k v ; n2.5.88 setrange k 2 v \
+        ; n2.5.89 expire k in 7 later ; n2.5.90 persist k \
+        ; n2.5.91 exec 2 k s17 l none 4 get k ttl k size clear ; n2.5.92 exec 0 0 \
+        ; n2.5.93 once 12 8 append k v";
 
     #[test]
     fn every_form_reads_and_prints_the_same() {
         let batch = parse_batch(EVERY_FORM.as_bytes()).unwrap();
-        assert_eq!(batch.len(), 6);
+        assert_eq!(batch.len(), 17);
         assert_eq!(
             batch[5],
             Numbered {
@@ -447,11 +846,11 @@ mod tests {
             ),
             (
                 "n1.1.1 get k",
-                r#"expected put, delete, cas, incr, session or once, found "get""#,
+                r#"expected put, delete, cas, incr, set, append, setrange, expire, persist, session, once or exec, found "get""#,
             ),
             (
                 "n1.1.1 once 1 1 session",
-                r#"expected put, delete, cas or incr, found "session""#,
+                r#"expected put, delete, cas, incr, set, append, setrange, expire or persist, found "session""#,
             ),
             (
                 "n1.1.1 once 1 0 delete k",

@@ -13,7 +13,9 @@
 //! | --- | --- |
 //! | [`command`] | what can be asked, and what came of it |
 //! | [`batch`] | the text of a batch of commands: the value of one slot |
-//! | [`store`] | the map, the counters of the origins, the reads |
+//! | [`store`] | which commands run, transactions, the reads |
+//! | `table` | the keys with their values and ends |
+//! | [`change`] | what a change of one key does |
 //! | [`sessions`] | which clients' commands have run, and their outcomes |
 //! | [`hash`] | the running hash, defined to the bit |
 //! | [`snapshot`] | the whole state as lines of text, and back |
@@ -21,8 +23,10 @@
 //! Left out on purpose: how slots get decided, who leads, and how a client's line looks. This
 //! module is a stranger to `paxos`: a slot is a number to it, and a batch is text.
 pub mod batch;
+pub mod change;
 pub mod command;
 pub mod hash;
 pub mod sessions;
 pub mod snapshot;
 pub mod store;
+mod table;

@@ -2,12 +2,13 @@
 //!
 //! | line | means |
 //! | --- | --- |
-//! | `store s17 00c0ffee00c0ffee` | first: the last slot applied, and the running hash in hex |
+//! | `store s17 00c0ffee00c0ffee 1763894400000` | first: the last slot applied, the running hash in hex, and the time of the last stamp |
 //! | `origin n2 5 78` | of server 2, start 5 is the newest, and its command 78 applies next |
 //! | `opened 13` | 13 sessions were ever opened |
 //! | `session 12` | session 12 lives and has run nothing yet |
-//! | `session 12 7 mismatch 1.25` | its last seq was 7, with this outcome: `ok`, `not_found`, `mismatch value`, `number n`, `no_integer`, `out_of_range` |
-//! | `pair apple 1.25` | a key and its value |
+//! | `session 12 7 mismatch 1.25` | its last seq was 7, with this outcome: `ok`, `not_found`, `mismatch value`, `number n`, `no_integer`, `out_of_range`, `unmet`, `too_long` |
+//! | `pair apple 1.25 s9` | a key, its value, and the slot that changed it last |
+//! | `pair apple 1.25 s9 1763894460000` | the same, with its end |
 //! | `end 1234` | last: how many lines stood before it |
 //!
 //! Sessions stand least recently used first, for they must end in the same order on the server that
@@ -34,9 +35,11 @@ pub use place::Place;
 pub use restore::Restore;
 
 use super::batch::{push_text, write_words};
+use super::change::OUT_OF_RANGE;
 use super::command::{Bytes, Outcome, SessionId};
 use super::sessions::Last;
-use super::store::{Counter, OUT_OF_RANGE, Store};
+use super::store::{Counter, Store};
+use super::table::{Entry, NEVER};
 use crate::text::{self, ParseError, Tokens};
 use place::Next;
 use std::iter;
@@ -49,7 +52,7 @@ enum Part<'a> {
     Origin(u8, Counter),
     Opened,
     Session(SessionId, Option<&'a Last>),
-    Pair(&'a Bytes, &'a Bytes),
+    Pair(&'a Bytes, &'a Entry),
     End,
 }
 
@@ -117,7 +120,7 @@ impl Store {
         };
         let origins = origin.map(|first| self.origins.range(first..));
         let sessions = session.map(|first| self.sessions.iter_from(first));
-        let pairs = key.map(|first| self.map.range::<_, [u8]>((first, Bound::Unbounded)));
+        let pairs = key.map(|first| self.table.entries(first));
         head.into_iter()
             .chain(
                 origins
@@ -136,30 +139,46 @@ impl Store {
                 pairs
                     .into_iter()
                     .flatten()
-                    .map(|(key, value)| Part::Pair(key, value)),
+                    .map(|(key, entry)| Part::Pair(key, entry)),
             )
             .chain(iter::once(Part::End))
     }
 
     fn line(&self, part: Part<'_>) -> Vec<u8> {
         match part {
-            Part::Head => text_line(format_args!("store s{} {:016x}", self.applied, self.hash())),
+            Part::Head => {
+                let (slot, hash, time) = (self.applied, self.hash(), self.time());
+                text_line(format_args!("store s{slot} {hash:016x} {time}"))
+            }
             Part::Origin(origin, Counter { start, next }) => {
                 text_line(format_args!("origin n{origin} {start} {next}"))
             }
             Part::Opened => text_line(format_args!("opened {}", self.sessions.opened())),
             Part::Session(id, last) => session_line(id, last),
-            Part::Pair(key, value) => {
-                let mut pair = Vec::with_capacity(b"pair  ".len() + key.len() + value.len());
-                write_words(&mut pair, b"pair", &[key, value]);
-                pair
-            }
+            Part::Pair(key, entry) => pair_line(key, entry),
             Part::End => {
-                let before = 2 + self.origins.len() + self.sessions.len() + self.map.len();
+                let before = 2 + self.origins.len() + self.sessions.len() + self.table.len();
                 text_line(format_args!("end {before}"))
             }
         }
     }
+}
+
+fn pair_line(key: &Bytes, entry: &Entry) -> Vec<u8> {
+    // Besides the words: a slot, and seldom an end.
+    const MORE_BYTES: usize = b"pair   s123456789".len();
+    let Entry {
+        value,
+        version,
+        end,
+    } = entry;
+    let mut pair = Vec::with_capacity(MORE_BYTES + key.len() + value.len());
+    write_words(&mut pair, b"pair", &[key, value]);
+    push_text(&mut pair, format_args!(" s{version}"));
+    if *end != NEVER {
+        push_text(&mut pair, format_args!(" {end}"));
+    }
+    pair
 }
 
 fn text_line(text: std::fmt::Arguments<'_>) -> Vec<u8> {
@@ -181,7 +200,15 @@ fn session_line(id: SessionId, last: Option<&Last>) -> Vec<u8> {
         Outcome::Number(number) => push_text(&mut out, format_args!("number {number}")),
         Outcome::NotANumber(OUT_OF_RANGE) => out.extend_from_slice(b"out_of_range"),
         Outcome::NotANumber(_) => out.extend_from_slice(b"no_integer"),
-        Outcome::Session(_) | Outcome::StaleSeq(_) | Outcome::NoSession => {
+        Outcome::Unmet => out.extend_from_slice(b"unmet"),
+        Outcome::TooLong => out.extend_from_slice(b"too_long"),
+        Outcome::Session(_)
+        | Outcome::StaleSeq(_)
+        | Outcome::NoSession
+        | Outcome::Value(_)
+        | Outcome::Remaining(_)
+        | Outcome::Steps(_)
+        | Outcome::Changed => {
             unreachable!("I7: session {id} remembers {outcome:?}, which no change comes to")
         }
     }

@@ -20,9 +20,9 @@
 //!
 //! So the order of one server's clients is kept, whatever leaders and slots did.
 //!
-//! `INCR` takes for a number exactly what it writes itself: an optional `-` and digits, within 64
-//! bits, with no `+`, no leading zero, no `-0` and no blank. A value such as `007` is more likely a
-//! code than a count, and would come back without its zeros.
+//! A batch may carry the time that its leader gave it. The store's time is the highest such stamp so
+//! far: so a key ends at one slot, the same on every server, and no server's clock is asked
+//! ([`super::table`]).
 //!
 //! An image of the state for a snapshot is a clone: the maps are persistent ones. That makes each
 //! command somewhat dearer than `BTreeMap` would, more so while an image is held. What it buys is that
@@ -32,18 +32,15 @@
 //! is fresh enough. A read here answers from what is applied, now.
 
 use super::batch::{Batch, Numbered};
-use super::command::{Bytes, Command, CommandId, Outcome, Write};
+use super::change::{change, number};
+use super::command::{
+    Bytes, Command, CommandId, Millis, Outcome, Step, TOLD_BYTES_MAX, Transaction,
+};
 use super::hash::Hash;
 use super::sessions::Sessions;
-use imbl::OrdMap;
+use super::table::{NEVER, Table};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-
-/// The text for `INCR` on a value that is no number.
-pub(super) const NO_INTEGER: &str = "the value is no 64-bit integer";
-
-/// The text for an `INCR` past the range.
-pub const OUT_OF_RANGE: &str = "the sum is outside the range of a 64-bit integer";
 
 /// What became of a command when its slot was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +75,7 @@ impl Default for Counter {
 /// while the original goes on: the two share what neither has changed since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
-    pub(super) map: OrdMap<Bytes, Bytes>,
+    pub(super) table: Table,
     pub(super) sessions: Sessions,
     /// By the number of the origin.
     pub(super) origins: BTreeMap<u8, Counter>,
@@ -89,7 +86,7 @@ pub struct Store {
 impl Default for Store {
     fn default() -> Self {
         Self {
-            map: OrdMap::new(),
+            table: Table::default(),
             sessions: Sessions::default(),
             origins: BTreeMap::new(),
             applied: 0,
@@ -116,6 +113,11 @@ impl Store {
         self.applied = slot;
         self.hash.word(slot);
         self.hash.word(batch.text_hash());
+        let swept = self.table.begin_slot(slot, batch.stamp());
+        if swept > 0 {
+            self.hash.word(SWEPT_WORD);
+            self.hash.word(swept as u64);
+        }
         for Numbered { id, command } in batch.commands() {
             let fate = match self.admit(*id) {
                 Ok(()) => Fate::Applied(self.run(command)),
@@ -146,9 +148,32 @@ impl Store {
         &self.sessions
     }
 
+    /// The time of the last stamp: milliseconds since 1970.
+    pub fn time(&self) -> Millis {
+        self.table.time()
+    }
+
+    /// When the next key ends; at or before [`Store::time`] while some that are over are still to be
+    /// removed.
+    pub fn first_end(&self) -> Option<Millis> {
+        self.table.first_end()
+    }
+
     /// The value of `key`.
     pub fn get(&self, key: &[u8]) -> Option<Bytes> {
-        self.map.get(key).cloned()
+        self.table.get(key).map(|entry| entry.value.clone())
+    }
+
+    /// The slot that changed `key` last, if it is there.
+    pub fn version(&self, key: &[u8]) -> Option<u64> {
+        self.table.get(key).map(|entry| entry.version)
+    }
+
+    /// How many milliseconds `key` stays after `time`, if it is there and if it has an end. At least 1:
+    /// it is over when the log says so, and not before.
+    pub fn remaining(&self, key: &[u8], time: Millis) -> Option<Option<Millis>> {
+        let end = self.table.get(key)?.end;
+        Some((end != NEVER).then(|| end.saturating_sub(time).max(1)))
     }
 
     /// All keys that begin with `prefix`, with their values, in byte order of the keys.
@@ -161,17 +186,18 @@ impl Store {
 
     /// All keys from `start` on, with their values, in byte order of the keys.
     pub fn range(&self, start: Bound<&[u8]>) -> impl Iterator<Item = (&Bytes, &Bytes)> {
-        self.map.range::<_, [u8]>((start, Bound::Unbounded))
+        self.table.range(start)
     }
 
-    /// How many keys there are.
+    /// How many keys there are. Where very many end together, some that are over are counted for a few
+    /// slots more.
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.table.len()
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.len() == 0
     }
 
     /// Moves the counter of the command's origin, or says why the command does not run.
@@ -197,69 +223,61 @@ impl Store {
 
     fn run(&mut self, command: &Command) -> Outcome {
         match command {
-            Command::Write(write) => change(&mut self.map, write),
+            Command::Write(write) => change(&mut self.table, write),
             Command::Once {
                 session,
                 seq,
                 write,
             } => self
                 .sessions
-                .once(*session, *seq, || change(&mut self.map, write)),
+                .once(*session, *seq, || change(&mut self.table, write)),
             Command::Session => Outcome::Session(self.sessions.open()),
+            Command::Exec(transaction) => self.exec(transaction),
         }
     }
-}
 
-fn change(map: &mut OrdMap<Bytes, Bytes>, write: &Write) -> Outcome {
-    match write {
-        Write::Put { key, value } => {
-            map.insert(key.clone(), value.clone());
-            Outcome::Ok
+    fn exec(&mut self, transaction: &Transaction) -> Outcome {
+        let Transaction { watched, steps } = transaction;
+        if watched
+            .iter()
+            .any(|watched| self.version(&watched.key) != watched.version)
+        {
+            return Outcome::Changed;
         }
-        Write::Delete { key } => match map.remove(key) {
-            Some(_) => Outcome::Ok,
-            None => Outcome::NotFound,
-        },
-        // Not `get_mut`: it copies what a clone shares, also where nothing is to change.
-        Write::Cas { key, expected, new } => match map.get(key) {
-            None => Outcome::NotFound,
-            Some(current) if current != expected => Outcome::Mismatch(current.clone()),
-            Some(_) => {
-                map.insert(key.clone(), new.clone());
+        let mut told = 0;
+        let outcomes = steps.iter().map(|step| {
+            let outcome = self.step(step);
+            let (Outcome::Value(value) | Outcome::Mismatch(value)) = &outcome else {
+                return outcome;
+            };
+            told += value.len();
+            match told {
+                0..=TOLD_BYTES_MAX => outcome,
+                _ => Outcome::TooLong,
+            }
+        });
+        Outcome::Steps(outcomes.collect())
+    }
+
+    fn step(&mut self, step: &Step) -> Outcome {
+        match step {
+            Step::Write(write) => change(&mut self.table, write),
+            Step::Get { key } => self.get(key).map_or(Outcome::NotFound, Outcome::Value),
+            Step::Ttl { key } => match self.remaining(key, self.time()) {
+                None => Outcome::NotFound,
+                Some(millis) => Outcome::Remaining(millis),
+            },
+            Step::Size => Outcome::Number(number(self.len())),
+            Step::Clear => {
+                self.table.clear();
                 Outcome::Ok
             }
-        },
-        Write::Incr { key, by } => incr(map, key, *by),
-    }
-}
-
-fn incr(map: &mut OrdMap<Bytes, Bytes>, key: &Bytes, by: i64) -> Outcome {
-    let current = match map.get(key) {
-        None => 0,
-        Some(value) => match integer(value) {
-            Some(current) => current,
-            None => return Outcome::NotANumber(NO_INTEGER),
-        },
-    };
-    match current.checked_add(by) {
-        None => Outcome::NotANumber(OUT_OF_RANGE),
-        Some(sum) => {
-            map.insert(key.clone(), sum.to_string().into_bytes().into());
-            Outcome::Number(sum)
         }
     }
 }
 
-/// A 64-bit integer in the one text that `INCR` writes for it.
-fn integer(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let canonical = text == b"0" || matches!(digits.first(), Some(b'1'..=b'9'));
-    if canonical {
-        std::str::from_utf8(text).ok()?.parse().ok()
-    } else {
-        None
-    }
-}
+/// The word that stands in the running hash before how many keys a slot has removed that were over.
+const SWEPT_WORD: u64 = 17;
 
 /// Adds a fate to the running hash: its word, then its content.
 ///
@@ -274,25 +292,50 @@ fn integer(text: &[u8]) -> Option<i64> {
 /// | applied: `NoSession` | 8 | |
 /// | `Repeat` | 9 | |
 /// | `Skipped` | 10 | the expected number |
+/// | applied: `Unmet`, `TooLong`, `Changed` | 11, 12, 13 | |
+/// | applied: `Value` | 14 | none: it was hashed when it was written |
+/// | applied: `Remaining` | 15 | the milliseconds; all ones for no end |
+/// | applied: `Steps` | 16 | how many, then each outcome as if it had applied alone |
 fn hash_fate(hash: &mut Hash, fate: &Fate) {
-    let (word, content) = match fate {
-        Fate::Applied(Outcome::Ok) => (1, None),
-        Fate::Applied(Outcome::NotFound) => (2, None),
-        Fate::Applied(Outcome::Mismatch(_)) => (3, None),
-        Fate::Applied(Outcome::Number(number)) => (4, Some(number.cast_unsigned())),
-        Fate::Applied(Outcome::Session(id)) => (5, Some(id.0)),
-        Fate::Applied(Outcome::NotANumber(_)) => (6, None),
-        Fate::Applied(Outcome::StaleSeq(last)) => (7, Some(*last)),
-        Fate::Applied(Outcome::NoSession) => (8, None),
-        Fate::Repeat => (9, None),
-        Fate::Skipped { expected } => (10, Some(*expected)),
+    match fate {
+        Fate::Applied(outcome) => hash_outcome(hash, outcome),
+        Fate::Repeat => hash.word(9),
+        Fate::Skipped { expected } => {
+            hash.word(10);
+            hash.word(*expected);
+        }
+    }
+}
+
+fn hash_outcome(hash: &mut Hash, outcome: &Outcome) {
+    let (word, content) = match outcome {
+        Outcome::Ok => (1, None),
+        Outcome::NotFound => (2, None),
+        Outcome::Mismatch(_) => (3, None),
+        Outcome::Number(number) => (4, Some(number.cast_unsigned())),
+        Outcome::Session(id) => (5, Some(id.0)),
+        Outcome::NotANumber(_) => (6, None),
+        Outcome::StaleSeq(last) => (7, Some(*last)),
+        Outcome::NoSession => (8, None),
+        Outcome::Unmet => (11, None),
+        Outcome::TooLong => (12, None),
+        Outcome::Changed => (13, None),
+        Outcome::Value(_) => (14, None),
+        Outcome::Remaining(millis) => (15, Some(millis.unwrap_or(u64::MAX))),
+        Outcome::Steps(outcomes) => (16, Some(outcomes.len() as u64)),
     };
     hash.word(word);
     if let Some(content) = content {
         hash.word(content);
     }
-    if let Fate::Applied(Outcome::Mismatch(value)) = fate {
-        hash.bytes(value);
+    match outcome {
+        Outcome::Mismatch(value) => hash.bytes(value),
+        Outcome::Steps(outcomes) => {
+            for outcome in outcomes {
+                hash_outcome(hash, outcome);
+            }
+        }
+        _ => {}
     }
 }
 

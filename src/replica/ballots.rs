@@ -130,6 +130,7 @@ impl Replica {
         let repaired = proposals.len();
         info!("elected with {ballot}: all up to {decided} is decided, {repaired} slots to repair");
         self.intake.clear();
+        self.stamps.begin(self.time);
         self.decided_told = decided;
         self.learner.on_known(decided);
         if let Some((node, missing)) = decided_by.zip(self.learner.missing()) {
@@ -181,9 +182,23 @@ impl Replica {
             leading.open_slots() < OPEN_SLOTS_MAX && !(first && leading.decided() == Slot::ZERO)
         }) {
             let Some(batch) = self.intake.take_batch() else {
-                return;
+                return self.propose_ends(out);
             };
+            let batch = self.stamps.stamp(batch);
             self.propose(batch, out);
+        }
+    }
+
+    /// Keys have come to their end and nothing else is proposed: a slot with a stamp ends them, and more
+    /// slots remove what one does not.
+    fn propose_ends(&mut self, out: &mut Outbox) {
+        let Some(end) = self.first_end.filter(|&end| self.stamps.has_come(end)) else {
+            return;
+        };
+        let leading = self.proposer.leading().expect("only a leader proposes");
+        if !self.stamps.has_proposed(end) || leading.open_slots() == 0 {
+            let stamp = self.stamps.stamp(Value::noop());
+            self.propose(stamp, out);
         }
     }
 

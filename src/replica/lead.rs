@@ -17,6 +17,7 @@ const RESEND_BYTES_MAX: usize = 1 << 20;
 impl Replica {
     pub(super) fn on_tick(&mut self, out: &mut Outbox) {
         self.now += 1;
+        self.stamps.on_tick();
         if self.now >= self.heartbeat_due {
             self.send_heartbeat(To::Others, out);
         }

@@ -90,16 +90,29 @@ impl Replica {
             .collect();
         let store = Arc::clone(&self.store);
         let mut store = store.lock();
+        if batches.iter().any(Batch::clears) {
+            // To let go of a million keys takes long: whoever holds what is spent does it.
+            out.spent = Some(store.clone());
+        }
         for (slot, batch) in slots.zip(&batches) {
             store.apply(slot, batch, |id, fate| self.on_fate(id, fate, out));
             self.applied = Slot(slot);
             self.hashes.push_back((self.applied, store.hash()));
         }
+        (self.time, self.first_end) = (store.time(), store.first_end());
         // parking_lot's locks are not fair by themselves: readers would starve during a long catch-up.
         MutexGuard::unlock_fair(store);
+        self.stamps.on_applied(self.time);
         while self.hashes.len() > HASHES_MAX {
             self.hashes.pop_front();
         }
+    }
+
+    /// The store is another one.
+    pub(super) fn note_time(&mut self) {
+        let store = self.store.lock();
+        (self.time, self.first_end) = (store.time(), store.first_end());
+        self.stamps.on_applied(self.time);
     }
 
     pub(super) fn read_batch(&mut self, slot: Slot, out: &mut Outbox) -> Batch {

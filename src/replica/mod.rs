@@ -23,6 +23,7 @@ mod memory;
 mod origin;
 mod reads;
 mod serve;
+mod stamps;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use std::time::Duration;
 use log::{error, info, warn};
 use parking_lot::Mutex;
 
-use crate::kv::command::Command;
+use crate::kv::command::{Command, Millis};
 use crate::kv::store::Store;
 use crate::outbox::{Outbox, Ticket, To};
 use crate::paxos::acceptor::Acceptor;
@@ -49,6 +50,7 @@ use intake::Intake;
 use memory::Memory;
 use origin::Origin;
 use reads::Reads;
+use stamps::Stamps;
 
 /// How long one tick is, for a shell with a clock.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -176,11 +178,15 @@ pub struct Replica {
 
     store: SharedStore,
     applied: Slot,
+    /// The time of the store, and when the next of its keys ends.
+    time: Millis,
+    first_end: Option<Millis>,
     hashes: VecDeque<(Slot, u64)>,
     disagreed: BTreeMap<NodeId, Slot>,
 
     origin: Origin,
     intake: Intake,
+    stamps: Stamps,
     reads: Reads,
     catchup: CatchUp,
     images: Images,
@@ -224,10 +230,13 @@ impl Replica {
             words: BTreeMap::new(),
             store: Arc::new(Mutex::new(store)),
             applied,
+            time: 0,
+            first_end: None,
             hashes: VecDeque::new(),
             disagreed: BTreeMap::new(),
             origin: Origin::new(me, start),
             intake: Intake::default(),
+            stamps: Stamps::default(),
             reads: Reads::new(start),
             catchup: CatchUp::default(),
             images: Images::new(applied),
@@ -236,6 +245,7 @@ impl Replica {
             me,
             members,
         };
+        replica.note_time();
         replica.apply_decided(&mut Outbox::default());
         (replica, Record::Start(start))
     }
@@ -306,7 +316,11 @@ impl Replica {
     /// Ends a round of steps: applies what is decided, hands on and proposes what waits, begins a
     /// probe for the readers, tells the peers what changed. Work that one round collects is done
     /// once here, so a busy server does less for each request.
-    pub fn flush(&mut self, out: &mut Outbox) {
+    ///
+    /// `wall` is what this server's clock says, in milliseconds since 1970; it may go back. Only a
+    /// leader uses it, to stamp its batches.
+    pub fn flush(&mut self, wall: Millis, out: &mut Outbox) {
+        self.stamps.hear(wall);
         for (ballot, upto) in std::mem::take(&mut self.words) {
             out.record(Record::Decided(ballot, upto));
         }
@@ -327,6 +341,11 @@ impl Replica {
         if self.stance() != self.stance_told {
             self.send_heartbeat(To::Others, out);
         }
+    }
+
+    /// The time that the log has come to: the highest stamp that was applied.
+    pub fn time(&self) -> Millis {
+        self.time
     }
 
     fn on_acceptor_failed(&mut self) {

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use crate::kv::batch::{push_separator, write_command};
-use crate::kv::command::{Command, CommandId, Outcome};
+use crate::kv::command::{Command, CommandId, Outcome, Transaction};
 use crate::kv::store::Counter;
 use crate::outbox::{Answer, Outbox, Ticket};
 use crate::paxos::types::{NodeId, Value};
@@ -322,17 +322,19 @@ fn index(distance: u64) -> usize {
 
 /// About how many bytes a command takes.
 fn command_bytes(command: &Command) -> usize {
-    use crate::kv::command::Write::{Cas, Delete, Incr, Put};
-    let write = match command {
-        Command::Write(write) | Command::Once { write, .. } => write,
-        Command::Session => return 16,
-    };
-    16 + match write {
-        Put { key, value } => key.len() + value.len(),
-        Delete { key } | Incr { key, .. } => key.len(),
-        Cas { key, expected, new } => key.len() + expected.len() + new.len(),
-    }
+    HEAD_BYTES
+        + match command {
+            Command::Write(write) | Command::Once { write, .. } => write.bytes(),
+            Command::Session => 0,
+            Command::Exec(transaction) => {
+                let Transaction { watched, steps } = &**transaction;
+                transaction.bytes() + HEAD_BYTES * (watched.len() + steps.len())
+            }
+        }
 }
+
+/// About how many bytes a command takes besides its keys and values.
+const HEAD_BYTES: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@
 //! | `run` | requests that are handed to the core together, and answered in order |
 //! | `lines` | a connection of plain lines |
 //! | `resp` | a connection that speaks the protocol of Redis |
+//! | `multi` | transactions of such a one |
 //! | `looks` | what such a one reads of the store |
 //! | `cursors` | where the steps of `SCAN` go on |
 //! | `about` | what such a one is told of the server and of the connections |
@@ -20,6 +21,7 @@ mod about;
 mod cursors;
 mod lines;
 mod looks;
+mod multi;
 mod resp;
 mod run;
 

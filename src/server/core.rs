@@ -21,7 +21,7 @@ use crate::wire::peer::write_notice;
 
 use super::peers::line_of;
 use super::recorder::{Recorder, Told};
-use super::{SharedOutgoing, spawn};
+use super::{SharedOutgoing, spawn, wall_clock};
 
 /// How many events are taken before their results are handed out.
 const EVENTS_PER_ROUND: usize = 512;
@@ -162,7 +162,7 @@ impl Core {
         self.hear_recorder();
         self.tick();
         self.follow_flag();
-        self.replica.flush(&mut self.out);
+        self.replica.flush(wall_clock(), &mut self.out);
         self.hand_out();
         self.wait_for_disk();
     }

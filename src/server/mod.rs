@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use log::{info, warn};
@@ -45,7 +45,7 @@ use log::{info, warn};
 use crate::disk::LogError;
 use crate::disk::home::{Home, HomeError, Identity};
 use crate::disk::log::{Log, Options as LogOptions};
-use crate::kv::command::{Bytes, Command, Write};
+use crate::kv::command::{Bytes, Command, Millis, Write};
 use crate::paxos::quorum::Members;
 use crate::paxos::types::NodeId;
 use crate::replica::{Config, Replica, TICK};
@@ -262,6 +262,14 @@ fn ticks(time: Duration) -> u64 {
 }
 
 /// A named thread with a small stack.
+/// What this machine's clock says, in milliseconds since 1970; 0 if it says a time before.
+fn wall_clock() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        since.as_millis().try_into().unwrap_or(Millis::MAX)
+    })
+}
+
 fn spawn<F>(name: &str, body: F) -> Result<thread::JoinHandle<()>, StartError>
 where
     F: FnOnce() + Send + 'static,

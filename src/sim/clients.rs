@@ -7,8 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::dice::Dice;
-use super::history::{Call, unique_key, value_of};
-use crate::kv::command::{Bytes, Command, SessionId, Write};
+use super::history::{Call, LIFE_MIN, unique_key, value_of};
+use crate::kv::command::{
+    Bytes, Command, Deadline, ExpireIf, Lifetime, Presence, SessionId, Step, Transaction, Watched,
+    Write,
+};
 
 /// How many clients there are.
 pub(super) const CLIENTS: usize = 6;
@@ -53,6 +56,8 @@ pub(super) struct Client {
     unsettled: Option<Write>,
     /// What it has read last.
     seen: BTreeMap<Bytes, Bytes>,
+    /// The slot that had changed what it has read, when it did; none if nothing was there.
+    versions: BTreeMap<Bytes, Option<u64>>,
     /// A key that it alone has put.
     own: Option<Bytes>,
 }
@@ -77,6 +82,13 @@ impl Client {
         // Reads are made after the commands of their batch.
         calls.sort_by_key(|call| !matches!(call, Call::Command(_)));
         for (at, call) in calls.iter_mut().enumerate() {
+            if let Call::Command(Command::Exec(transaction)) = call {
+                for step in &mut transaction.steps {
+                    if let Step::Write(write) = step {
+                        sign(write, ticket + at);
+                    }
+                }
+            }
             if let Call::Command(Command::Write(write)) = call {
                 sign(write, ticket + at);
                 if let Write::Put { key, .. } = write
@@ -121,6 +133,9 @@ impl Client {
     }
 
     fn call(&mut self, ticket: usize, dice: &mut Dice) -> Call {
+        if dice.chance(200) {
+            return self.call_of_redis(ticket, dice);
+        }
         let key = shared(dice);
         let write = match dice.below(20) {
             0..5 => return Call::Get(key),
@@ -157,8 +172,47 @@ impl Client {
         Call::Command(Command::Write(write))
     }
 
-    /// A read came back.
-    pub(super) fn on_value(&mut self, key: &Bytes, value: Option<&Bytes>) {
+    /// What only connections of RESP ask for, on keys of their own: they come and go by themselves.
+    fn call_of_redis(&mut self, ticket: usize, dice: &mut Dice) -> Call {
+        let key = mortal(dice);
+        match dice.below(6) {
+            0 => Call::Get(key),
+            1 | 2 => Call::Command(Command::Exec(Box::new(self.transaction(ticket, dice)))),
+            _ => Call::Command(Command::Write(write_of_redis(key, ticket, dice))),
+        }
+    }
+
+    fn transaction(&mut self, ticket: usize, dice: &mut Dice) -> Transaction {
+        let watched = (self.versions.iter())
+            .filter(|_| dice.chance(300))
+            .map(|(key, version)| Watched {
+                key: key.clone(),
+                version: *version,
+            })
+            .collect();
+        // Its first step tells whose it is.
+        let mut steps = vec![Step::Write(Write::Put {
+            key: mortal(dice),
+            value: value_of(ticket),
+        })];
+        for _ in 0..dice.below(4) {
+            let key = mortal(dice);
+            steps.push(match dice.below(8) {
+                0 | 1 => Step::Get { key },
+                2 => Step::Ttl { key },
+                3 => Step::Size,
+                4 => Step::Write(Write::Delete { key }),
+                5 => Step::Write(Write::Persist { key }),
+                6 if dice.chance(100) => Step::Clear,
+                _ => Step::Write(write_of_redis(key, ticket, dice)),
+            });
+        }
+        Transaction { watched, steps }
+    }
+
+    /// A read came back. `version` is the slot that changed the key last.
+    pub(super) fn on_value(&mut self, key: &Bytes, value: Option<&Bytes>, version: Option<u64>) {
+        self.versions.insert(key.clone(), version);
         match value {
             Some(value) => drop(self.seen.insert(key.clone(), value.clone())),
             None => drop(self.seen.remove(key)),
@@ -178,16 +232,79 @@ impl Client {
     }
 }
 
+/// A write of a kind that no line asks for.
+fn write_of_redis(key: Bytes, ticket: usize, dice: &mut Dice) -> Write {
+    let value = value_of(ticket);
+    let deadline = Deadline::In(LIFE_MIN);
+    match dice.below(4) {
+        0 => Write::Append { key, value },
+        1 => {
+            let offset = dice.below(12);
+            Write::SetRange { key, offset, value }
+        }
+        2 => Write::Expire {
+            key,
+            deadline,
+            only: dice.pick(&[
+                ExpireIf::Any,
+                ExpireIf::Any,
+                ExpireIf::Endless,
+                ExpireIf::Mortal,
+                ExpireIf::Later,
+                ExpireIf::Sooner,
+            ]),
+        },
+        _ => Write::Set {
+            key,
+            value,
+            only: dice.pick(&[Presence::Any, Presence::Absent, Presence::Present]),
+            lifetime: dice.pick(&[
+                Lifetime::Endless,
+                Lifetime::Kept,
+                Lifetime::Until(deadline),
+                Lifetime::Until(deadline),
+            ]),
+        },
+    }
+}
+
+/// A key that ends by itself, or may.
+fn mortal(dice: &mut Dice) -> Bytes {
+    format!("{}{}", char::from(MORTAL), dice.below(3))
+        .into_bytes()
+        .into()
+}
+
+/// Keys that have ends begin so.
+pub(super) const MORTAL: u8 = b'm';
+
 /// A key that everyone uses.
 fn shared(dice: &mut Dice) -> Bytes {
     format!("k{}", dice.below(4)).into_bytes().into()
 }
 
+/// How many milliseconds a key stays that this request gives an end.
+fn life_of(ticket: usize) -> u64 {
+    LIFE_MIN + ticket as u64
+}
+
 /// Puts the ticket into a write, so that it can be told from all others.
 fn sign(write: &mut Write, ticket: usize) {
     match write {
-        Write::Put { value, .. } | Write::Cas { new: value, .. } => *value = value_of(ticket),
+        Write::Put { value, .. }
+        | Write::Cas { new: value, .. }
+        | Write::Append { value, .. }
+        | Write::SetRange { value, .. } => *value = value_of(ticket),
+        Write::Set {
+            value, lifetime, ..
+        } => {
+            *value = value_of(ticket);
+            if let Lifetime::Until(Deadline::In(millis)) = lifetime {
+                *millis = life_of(ticket);
+            }
+        }
+        Write::Expire { deadline, .. } => *deadline = Deadline::In(life_of(ticket)),
         Write::Incr { by, .. } => *by = i64::try_from(ticket).expect("a small number"),
-        Write::Delete { .. } => {}
+        Write::Delete { .. } | Write::Persist { .. } => {}
     }
 }

@@ -12,9 +12,9 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{Applied, Model, key_of, same};
+use super::model::{Applied, Model, same};
 use super::watch::{Checked, ensure};
-use crate::kv::command::{Bytes, Command, CommandId, Outcome, SessionId, Write};
+use crate::kv::command::{Bytes, Command, CommandId, Deadline, Outcome, SessionId, Step, Write};
 use crate::outbox::Answer;
 use crate::paxos::types::Slot;
 
@@ -172,12 +172,29 @@ impl History {
 
     /// Whose this command of the log is, if it can be told.
     fn owner(&mut self, id: CommandId, command: &Command) -> Checked<Option<usize>> {
-        let Command::Write(write) = command else {
-            return Ok(None);
+        let write = match command {
+            Command::Write(write) => write,
+            // Each begins with a write of its own ticket.
+            Command::Exec(transaction) => match transaction.steps.first() {
+                Some(Step::Write(write)) => write,
+                _ => return Err(format!("{id} is a transaction of nobody")),
+            },
+            Command::Once { .. } | Command::Session => return Ok(None),
         };
         let owner = match write {
             _ if id.origin == 0 => None,
-            Write::Put { value, .. } | Write::Cas { new: value, .. } => ticket_in(value),
+            Write::Put { value, .. }
+            | Write::Cas { new: value, .. }
+            | Write::Set { value, .. }
+            | Write::Append { value, .. }
+            | Write::SetRange { value, .. } => ticket_in(value),
+            Write::Expire {
+                deadline: Deadline::In(millis) | Deadline::At(millis),
+                ..
+            } => millis
+                .checked_sub(LIFE_MIN)
+                .and_then(|at| usize::try_from(at).ok()),
+            Write::Persist { .. } => None,
             Write::Incr { by, .. } => usize::try_from(*by).ok(),
             Write::Delete { key } if key[0] == UNIQUE => self.deletes.get(key).copied(),
             Write::Delete { key } => {
@@ -326,11 +343,10 @@ fn check_done(
             );
         }
         Command::Write(Write::Delete { key }) if key[0] != UNIQUE => {}
-        Command::Write(write) => match applied {
+        Command::Write(_) | Command::Exec(_) => match applied {
             None => {
-                let key = String::from_utf8_lossy(key_of(write));
                 return Err(format!(
-                    "I6: request {ticket} on {key} was acknowledged and is not in the log"
+                    "I6: request {ticket} was acknowledged and is not in the log: {command:?}"
                 ));
             }
             Some((id, known)) => ensure!(
@@ -368,6 +384,9 @@ fn shown(value: Option<&Bytes>) -> String {
 
 /// Keys that only one put and one delete name begin so.
 const UNIQUE: u8 = b'u';
+
+/// The shortest life of a key, in milliseconds; each ticket adds one, so that it can be told.
+pub(super) const LIFE_MIN: u64 = 5;
 
 /// The value that a request with this ticket writes.
 pub(super) fn value_of(ticket: usize) -> Bytes {

@@ -19,16 +19,18 @@
 //! A life counts its calls and answers, so that two at one microsecond have an order too: what was
 //! answered before another request was made is over before it begins, however close.
 //!
-//! Left out: `LOCAL` reads, which promise nothing, and the ids of sessions, which `history` looks at.
+//! Left out: what no plain line asks for, and the keys of such requests (their ends are the log's
+//! business, which `history` knows); `LOCAL` reads, which promise nothing, and the ids of sessions, which `history` looks at.
 
-use super::clients::CLIENTS;
+use super::clients::{CLIENTS, MORTAL};
 use super::history::{Call, Operation, Reply};
 use super::watch::Checked;
 use crate::check::history::{End, History, Operation as Judged, OperationId};
 use crate::check::{self, Begins, Report};
-use crate::kv::command::{Command, Read};
+use crate::kv::command::{Bytes, Command, Read, Step, Write};
 use crate::outbox::Answer;
 use crate::wire::client::{ErrorCode, Reply as Told, Request};
+use std::collections::BTreeSet;
 
 /// How many configurations the judge looks at a key. Lives take a few hundred; a key beyond this is
 /// counted as undecided, and is no failure.
@@ -74,14 +76,49 @@ pub(super) fn history(operations: &[Operation], preload: &[Command]) -> History 
         resent: 0,
         end: End::Open(None, "filled with at the start".into()),
     }));
-    judged.extend(operations.iter().map(|operation| Judged {
+    let known = operations
+        .iter()
+        .filter(|operation| is_known(&operation.call));
+    judged.extend(known.map(|operation| Judged {
         id: name(operation.client),
         request: request(&operation.call),
         called: moments[operation.called.1],
         resent: 0,
         end: end(operation, &moments),
     }));
+    clears(operations, &mut judged, &mut name, &moments);
     History::new(judged)
+}
+
+/// A transaction may remove all keys, those that are judged too: as far as the clients' clocks tell, each
+/// of them may be deleted at any time since.
+fn clears(
+    operations: &[Operation],
+    judged: &mut Vec<Judged>,
+    name: &mut impl FnMut(usize) -> OperationId,
+    moments: &Moments,
+) {
+    let clearing = operations.iter().filter(|operation| match &operation.call {
+        Call::Command(Command::Exec(transaction)) => transaction.steps.contains(&Step::Clear),
+        _ => false,
+    });
+    let keys: BTreeSet<Bytes> = (judged.iter())
+        .filter_map(|operation| match &operation.request {
+            Request::Write(Command::Write(write) | Command::Once { write, .. }) => {
+                Some(write.key().clone())
+            }
+            _ => None,
+        })
+        .collect();
+    for operation in clearing {
+        judged.extend(keys.iter().map(|key| Judged {
+            id: name(operation.client),
+            request: Request::Write(Command::Write(Write::Delete { key: key.clone() })),
+            called: moments[operation.called.1],
+            resent: 0,
+            end: End::Open(None, "one of all keys".into()),
+        }));
+    }
 }
 
 /// When each call and each answer was, in nanoseconds, by its number: no two at one time.
@@ -126,8 +163,20 @@ fn place(number: u64) -> usize {
     usize::try_from(number).expect("few events")
 }
 
+/// Whether the checker knows what such a request does: those that plain lines ask for.
+fn is_known(call: &Call) -> bool {
+    match call {
+        Call::Command(Command::Write(write) | Command::Once { write, .. }) => {
+            write.key()[0] != MORTAL
+        }
+        Call::Command(Command::Session) | Call::List(_) => true,
+        Call::Command(Command::Exec(_)) => false,
+        Call::Get(key) | Call::Local(key) => key[0] != MORTAL,
+    }
+}
+
 fn request(call: &Call) -> Request {
-    let get = |local, key: &crate::kv::command::Bytes| Request::Read {
+    let get = |local, key: &Bytes| Request::Read {
         local,
         read: Read::Get { key: key.clone() },
     };
@@ -150,7 +199,10 @@ fn end(operation: &Operation, moments: &Moments) -> End {
     };
     let told = match reply {
         Reply::Value(value) => value.clone().into(),
-        Reply::List(pairs) => Told::List(pairs.clone()),
+        Reply::List(pairs) => {
+            let known = pairs.iter().filter(|(key, _)| key[0] != MORTAL);
+            Told::List(known.cloned().collect())
+        }
         Reply::Answer(Answer::Done(outcome)) => outcome.clone().into(),
         Reply::Answer(Answer::NotDone(why)) => Told::error(ErrorCode::NotDone, *why),
         Reply::Answer(Answer::Unknown(why)) => Told::error(ErrorCode::Unknown, *why),

@@ -2,12 +2,16 @@
 //!
 //! It shares the commands and their text with `kv`, and nothing of how they run. It remembers every
 //! value that a key ever had and from which slot on, so that a read can be judged by the slot that
-//! it was made at.
+//! it was made at. A key is over at a slot if the highest stamp up to there has reached its end: that
+//! is looked up at each question, and nothing is ever removed.
 
 use std::collections::BTreeMap;
 
-use crate::kv::batch::parse_batch;
-use crate::kv::command::{Bytes, Command, CommandId, Outcome, SessionId, Write};
+use crate::kv::batch::parse_stamped;
+use crate::kv::command::{
+    Bytes, Command, CommandId, Deadline, ExpireIf, Lifetime, Outcome, Presence, SessionId, Step,
+    Transaction, VALUE_BYTES_MAX, Write,
+};
 use crate::paxos::types::Value;
 
 /// A command that applied, and what it came to.
@@ -18,12 +22,28 @@ pub(super) struct Applied {
     pub(super) outcome: Outcome,
 }
 
+/// What a key held from a slot on.
+#[derive(Debug, Clone)]
+struct Version {
+    since: u64,
+    held: Option<Held>,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    value: Bytes,
+    /// In milliseconds; none if it has no end.
+    end: Option<u64>,
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     slot: u64,
-    /// Of each key, from which slot on it had which value.
-    versions: BTreeMap<Bytes, Vec<(u64, Option<Bytes>)>>,
+    /// From which slot on it was which time.
+    times: Vec<(u64, u64)>,
+    /// Of each key, what it held when.
+    versions: BTreeMap<Bytes, Vec<Version>>,
     /// The last seq of each session, and its outcome.
     sessions: BTreeMap<SessionId, Option<(u64, Outcome)>>,
     /// The newest start of each origin and the number that comes next.
@@ -38,8 +58,13 @@ impl Model {
         if value.is_noop() {
             return Ok(Vec::new());
         }
-        let commands = parse_batch(value.as_bytes())
+        let (stamp, commands) = parse_stamped(value.as_bytes())
             .map_err(|error| format!("s{slot} holds no batch: {error}"))?;
+        if let Some(stamp) = stamp
+            && stamp > self.time(slot)
+        {
+            self.times.push((slot, stamp));
+        }
         let mut applied = Vec::new();
         for numbered in commands {
             let (id, command) = (numbered.id, numbered.command);
@@ -69,6 +94,7 @@ impl Model {
                 Outcome::Session(id)
             }
             Command::Write(write) => self.write(write),
+            Command::Exec(transaction) => self.exec(transaction),
             Command::Once {
                 session,
                 seq,
@@ -87,38 +113,185 @@ impl Model {
         }
     }
 
-    fn write(&mut self, write: &Write) -> Outcome {
-        let key = key_of(write);
-        let current = self.at(key, self.slot);
-        let (next, outcome) = match (write, current) {
-            (Write::Put { value, .. }, _) => (Some(value.clone()), Outcome::Ok),
-            (Write::Delete { .. } | Write::Cas { .. }, None) => return Outcome::NotFound,
-            (Write::Delete { .. }, Some(_)) => (None, Outcome::Ok),
-            (Write::Cas { expected, new, .. }, Some(current)) => {
-                if current != *expected {
-                    return Outcome::Mismatch(current);
-                }
-                (Some(new.clone()), Outcome::Ok)
+    fn exec(&mut self, transaction: &Transaction) -> Outcome {
+        for watched in &transaction.watched {
+            let last = self.last(&watched.key, self.slot);
+            let version = last.and_then(|version| version.held.as_ref().map(|_| version.since));
+            if version != watched.version {
+                return Outcome::Changed;
             }
-            (Write::Incr { by, .. }, current) => {
+        }
+        Outcome::Steps(
+            transaction
+                .steps
+                .iter()
+                .map(|step| self.step(step))
+                .collect(),
+        )
+    }
+
+    fn step(&mut self, step: &Step) -> Outcome {
+        match step {
+            Step::Write(write) => self.write(write),
+            Step::Get { key } => match self.at(key, self.slot) {
+                Some(value) => Outcome::Value(value),
+                None => Outcome::NotFound,
+            },
+            Step::Ttl { key } => match self.held(key) {
+                None => Outcome::NotFound,
+                Some(Held { end: None, .. }) => Outcome::Remaining(None),
+                Some(Held { end: Some(end), .. }) => {
+                    Outcome::Remaining(Some(end - self.time(self.slot)))
+                }
+            },
+            Step::Size => {
+                let count = self.list(b"", self.slot).len();
+                Outcome::Number(i64::try_from(count).expect("few keys"))
+            }
+            Step::Clear => {
+                for versions in self.versions.values_mut() {
+                    versions.push(Version {
+                        since: self.slot,
+                        held: None,
+                    });
+                }
+                Outcome::Ok
+            }
+        }
+    }
+
+    fn write(&mut self, write: &Write) -> Outcome {
+        let held = self.held(write.key());
+        let end = held.as_ref().and_then(|held| held.end);
+        let current = held.as_ref().map(|held| held.value.clone());
+        let text = current.as_deref().unwrap_or_default();
+        let (value, end, outcome) = match write {
+            Write::Put { value, .. } => (Some(value.clone()), None, Outcome::Ok),
+            Write::Set {
+                value,
+                only,
+                lifetime,
+                ..
+            } => {
+                let there = current.is_some();
+                if *only == Presence::Absent && there || *only == Presence::Present && !there {
+                    return Outcome::Unmet;
+                }
+                let end = match lifetime {
+                    Lifetime::Endless => None,
+                    Lifetime::Kept => end,
+                    Lifetime::Until(deadline) => Some(self.end_of(*deadline)),
+                };
+                (Some(value.clone()), end, Outcome::Ok)
+            }
+            Write::Append { value, .. } => {
+                let longer = [text, value].concat();
+                let length = i64::try_from(longer.len()).expect("short");
+                (Some(longer.into()), end, Outcome::Number(length))
+            }
+            Write::SetRange { offset, value, .. } => {
+                let length =
+                    |text: &[u8]| Outcome::Number(i64::try_from(text.len()).expect("short"));
+                if value.is_empty() {
+                    return length(text);
+                }
+                if offset.saturating_add(value.len() as u64) > VALUE_BYTES_MAX as u64 {
+                    return Outcome::TooLong;
+                }
+                let mut longer = text.to_vec();
+                for (at, &byte) in (*offset..).zip(value.iter()) {
+                    let at = usize::try_from(at).expect("within a value");
+                    while longer.len() <= at {
+                        longer.push(0);
+                    }
+                    longer[at] = byte;
+                }
+                let outcome = length(&longer);
+                (Some(longer.into()), end, outcome)
+            }
+            Write::Incr { by, .. } => {
                 let Some(sum) = number(current.as_deref()).and_then(|now| now.checked_add(*by))
                 else {
                     return Outcome::NotANumber("");
                 };
                 let text = Bytes::from(sum.to_string().into_bytes());
-                (Some(text), Outcome::Number(sum))
+                (Some(text), end, Outcome::Number(sum))
+            }
+            Write::Delete { .. }
+            | Write::Cas { .. }
+            | Write::Expire { .. }
+            | Write::Persist { .. }
+                if current.is_none() =>
+            {
+                return Outcome::NotFound;
+            }
+            Write::Delete { .. } => (None, None, Outcome::Ok),
+            Write::Cas { expected, new, .. } => {
+                if text != &**expected {
+                    return Outcome::Mismatch(text.into());
+                }
+                (Some(new.clone()), end, Outcome::Ok)
+            }
+            Write::Expire { deadline, only, .. } => {
+                let next = self.end_of(*deadline);
+                let met = match (only, end) {
+                    (ExpireIf::Any, _) => true,
+                    (ExpireIf::Endless, end) => end.is_none(),
+                    (ExpireIf::Mortal, end) => end.is_some(),
+                    (ExpireIf::Later, end) => end.is_some_and(|end| next > end),
+                    (ExpireIf::Sooner, end) => end.is_none_or(|end| next < end),
+                };
+                if !met {
+                    return Outcome::Unmet;
+                }
+                (current, Some(next), Outcome::Ok)
+            }
+            Write::Persist { .. } => {
+                if end.is_none() {
+                    return Outcome::Unmet;
+                }
+                (current, None, Outcome::Ok)
             }
         };
-        let versions = self.versions.entry(key.clone()).or_default();
-        versions.push((self.slot, next));
+        let version = Version {
+            since: self.slot,
+            held: value.map(|value| Held { value, end }),
+        };
+        let versions = self.versions.entry(write.key().clone()).or_default();
+        versions.push(version);
         outcome
     }
 
-    /// What a key held after a slot.
-    pub(super) fn at(&self, key: &[u8], slot: u64) -> Option<Bytes> {
+    fn end_of(&self, deadline: Deadline) -> u64 {
+        match deadline {
+            Deadline::In(millis) => self.time(self.slot) + millis,
+            Deadline::At(millis) => millis,
+        }
+    }
+
+    /// The highest stamp up to a slot.
+    fn time(&self, slot: u64) -> u64 {
+        let count = self.times.partition_point(|&(since, _)| since <= slot);
+        self.times[..count].last().map_or(0, |&(_, time)| time)
+    }
+
+    /// What a key held after a slot, if it was not over.
+    fn last(&self, key: &[u8], slot: u64) -> Option<&Version> {
         let versions = self.versions.get(key)?;
-        let count = versions.partition_point(|&(since, _)| since <= slot);
-        versions[..count].last()?.1.clone()
+        let count = versions.partition_point(|version| version.since <= slot);
+        let last = versions[..count].last()?;
+        let over = last.held.as_ref().and_then(|held| held.end);
+        over.is_none_or(|end| self.time(slot) < end).then_some(last)
+    }
+
+    /// What a key holds now.
+    fn held(&self, key: &[u8]) -> Option<Held> {
+        self.last(key, self.slot)?.held.clone()
+    }
+
+    /// The value of a key after a slot.
+    pub(super) fn at(&self, key: &[u8], slot: u64) -> Option<Bytes> {
+        Some(self.last(key, slot)?.held.as_ref()?.value.clone())
     }
 
     /// All keys with this beginning that were there after a slot.
@@ -139,20 +312,13 @@ impl Model {
     }
 }
 
-/// The key that a write changes.
-pub(super) fn key_of(write: &Write) -> &Bytes {
-    match write {
-        Write::Put { key, .. }
-        | Write::Delete { key }
-        | Write::Cas { key, .. }
-        | Write::Incr { key, .. } => key,
-    }
-}
-
 /// Whether two outcomes are the same; the texts for people do not count.
 pub(super) fn same(one: &Outcome, other: &Outcome) -> bool {
     match (one, other) {
         (Outcome::NotANumber(_), Outcome::NotANumber(_)) => true,
+        (Outcome::Steps(one), Outcome::Steps(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
         _ => one == other,
     }
 }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use super::disk::SimDir;
 use super::network::Line;
 use crate::disk::log::Log;
+use crate::kv::command::Millis;
 use crate::kv::store::Store;
 use crate::outbox::To;
 use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::Vote;
 use crate::paxos::record::Record;
 use crate::paxos::types::{Ballot, NodeId, Slot};
-use crate::replica::Replica;
+use crate::replica::{Replica, TICK};
+
+use super::clock::MS;
 
 /// What waits for a node's next round.
 #[derive(Debug)]
@@ -56,6 +59,23 @@ pub(super) struct Group {
     /// Whether the log is read back afterwards.
     pub(super) recover: bool,
 }
+
+/// How a node's clock differs from the others'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Wall {
+    /// By how many milliseconds it is ahead at the beginning.
+    pub(super) ahead: i64,
+    /// By how many it is set forward, or back.
+    pub(super) jump: i64,
+    /// When, in microseconds of virtual time.
+    pub(super) at: u64,
+}
+
+/// What the right time is when a life begins, in milliseconds.
+const WALL_BEGIN: Millis = 1_000_000;
+
+/// How long a tick is that is neither too long nor too short, in microseconds.
+const TICK_MICROS: u64 = TICK.as_micros() as u64;
 
 /// Where a node's snapshot is.
 #[derive(Debug)]
@@ -155,6 +175,7 @@ pub(super) struct Node {
     /// The highest slot under which the log may be trimmed.
     pub(super) trim_max: Slot,
     pub(super) tick: u64,
+    pub(super) wall: Wall,
     /// How many faults say that the acceptor is failed.
     pub(super) acceptor_failed: u32,
     /// How long a sync may take on top.
@@ -173,7 +194,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, dir: SimDir, tick: u64) -> Self {
+    pub(super) fn new(id: NodeId, dir: SimDir, tick: u64, wall: Wall) -> Self {
         Self {
             id,
             dir,
@@ -184,6 +205,7 @@ impl Node {
             maybe: Vec::new(),
             trim_max: Slot::ZERO,
             tick,
+            wall,
             acceptor_failed: 0,
             slow_sync: 0,
             harm: None,
@@ -193,6 +215,14 @@ impl Node {
             joined: false,
             stays_down: false,
         }
+    }
+
+    /// What its clock says, in milliseconds.
+    pub(super) fn wall(&self, now: u64) -> Millis {
+        let Wall { ahead, jump, at } = self.wall;
+        let ticked = now * TICK_MICROS / self.tick / MS;
+        let jumped = if now < at { 0 } else { jump };
+        (WALL_BEGIN + ticked).saturating_add_signed(ahead + jumped)
     }
 
     /// Whether it runs and is not frozen.

@@ -19,6 +19,7 @@ use std::str::FromStr;
 use super::clock::{MS, SECOND};
 use super::counts::{Counts, Seen};
 use super::dice::Dice;
+use super::node::Wall;
 
 /// Which kinds of faults a life has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -349,6 +350,8 @@ pub(super) struct Plan {
     pub(super) faults: Vec<Planned>,
     /// How fast each node's clock ticks, in percent.
     pub(super) clock_percent: Vec<u64>,
+    /// How each node's clock is wrong about the time of day.
+    pub(super) walls: Vec<Wall>,
     /// How long a request may wait, in ticks.
     pub(super) deadline_ticks: u64,
     /// The safety phase lasts at least so long.
@@ -367,6 +370,16 @@ pub(super) struct Plan {
     pub(super) sync: (u64, u64),
 }
 
+/// A clock that is wrong by less than a key lives, or by more, and may be set right or wrong once.
+fn draw_wall(lasts: u64, dice: &mut Dice) -> Wall {
+    let by = |dice: &mut Dice| dice.between(0..=2_000).cast_signed() - 1_000;
+    Wall {
+        ahead: by(dice),
+        jump: if dice.chance(500) { by(dice) } else { 0 },
+        at: dice.below(lasts),
+    }
+}
+
 impl Plan {
     pub(super) fn draw(profile: Profile, dice: &mut Dice) -> Self {
         let size = dice.pick(&[3, 3, 3, 5, 5, 5, 5, 7]);
@@ -380,6 +393,16 @@ impl Plan {
             .map(|_| if skewed { dice.between(60..=160) } else { 100 })
             .collect();
         let lasts = dice.between(1_200..=2_200) * MS;
+        let wrong = skewed || profile == Profile::All && dice.chance(300);
+        let walls = (0..nodes)
+            .map(|_| {
+                if wrong {
+                    draw_wall(lasts, dice)
+                } else {
+                    Wall::default()
+                }
+            })
+            .collect();
         let delay = dice.pick(&[(20, 60), (50, 300), (200, 2_000)]);
         let minority = nodes.div_ceil(2) - 1;
         let stay_down = match profile {
@@ -391,6 +414,7 @@ impl Plan {
             size,
             faults: Vec::new(),
             clock_percent,
+            walls,
             // Longer than the 40 ticks after which a server hands its commands on again, at most: after
             // a cut that nobody noticed, fresh ones wait for that too.
             deadline_ticks: dice.pick(&[50, 60, 100, 150]),

@@ -185,7 +185,7 @@ impl World {
     /// The reads of a batch are made.
     pub(super) fn on_read(&mut self, number: usize) -> Checked {
         let batch = &mut self.batches[number];
-        let node = batch.node;
+        let (node, batch_client) = (batch.node, batch.client);
         if batch.closed || self.nodes[node].life != batch.life {
             return Ok(());
         }
@@ -201,7 +201,13 @@ impl World {
         for ticket in reads {
             let store = store.lock();
             let at = Slot(store.applied());
-            let reply = match &self.history.operations()[ticket].call {
+            let call = &self.history.operations()[ticket].call;
+            if let Call::Get(key) = call {
+                let (client, value) = (batch_client, store.get(key));
+                let version = store.version(key);
+                self.clients[client].on_value(key, value.as_ref(), version);
+            }
+            let reply = match call {
                 Call::Get(key) | Call::Local(key) => Reply::Value(store.get(key)),
                 Call::List(prefix) => Reply::List(store.list(prefix)),
                 Call::Command(_) => unreachable!("commands and reads are kept apart"),
@@ -226,10 +232,6 @@ impl World {
         };
         self.counts.one(seen);
         match (&operation.call, reply) {
-            (Call::Get(key), Reply::Value(value)) => {
-                let key = key.clone();
-                self.clients[client].on_value(&key, value.as_ref());
-            }
             (
                 Call::Command(Command::Session),
                 Reply::Answer(Answer::Done(Outcome::Session(id))),

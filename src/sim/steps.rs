@@ -100,7 +100,8 @@ impl World {
             self.nodes[node].running = Some(run);
             return self.crash_in_round(node, crash);
         }
-        run.replica.flush(&mut out);
+        let wall = self.nodes[node].wall(self.clock.now());
+        run.replica.flush(wall, &mut out);
         let status = run.replica.status();
         self.look(node, &mut run, &status, &mut out)?;
         for (to, notice) in out.now.drain(..) {

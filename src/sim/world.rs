@@ -99,8 +99,11 @@ impl World {
         let members = Members::new(ids).expect("an odd number of nodes");
         let nodes: Vec<Node> = members
             .iter()
-            .zip(&plan.clock_percent)
-            .map(|(id, percent)| Node::new(id, SimDir::new(plan.sector_bytes), MS / 10 * percent))
+            .zip(plan.clock_percent.iter().zip(&plan.walls))
+            .map(|(id, (percent, wall))| {
+                let dir = SimDir::new(plan.sector_bytes);
+                Node::new(id, dir, MS / 10 * percent, *wall)
+            })
             .collect();
         let network = Dice::new(seed, Stream::Network);
         let mut counts = Counts::default();

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `frame`, `inline` | bytes of a connection to the arguments of requests, in bounded memory |
 //! | `table` | every command there is: its name, how many arguments, what it is for, who reads it |
-//! | `command` | arguments to a [`Request`] about the map, the log or this server |
+//! | `command` | what a [`Request`] can be, and what all readers of one need |
+//! | `change`, `look` | arguments to a request that changes the map, or asks about it; and the replies to it |
 //! | `connect` | the same for what a connection asks about itself: `HELLO`, `AUTH`, `CLIENT` |
 //! | `catalog` | what `COMMAND` tells of the table |
 //! | `reply` | replies to bytes, in version 2 or 3 |
@@ -19,22 +20,26 @@
 //!
 //! Left out on purpose: sockets, the map, and what any of it takes.
 mod catalog;
+mod change;
 mod command;
 mod connect;
 mod frame;
 mod glob;
 mod inline;
+mod look;
 mod reply;
 mod table;
 
 pub use catalog::Catalog;
-pub use command::{Read, Request, RequestError, Scan, Tell, outcome_reply};
+pub use change::{Change, Tell, too_large};
+pub use command::{Request, RequestError};
 pub use connect::{Hello, Label};
 pub use frame::{
     ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, Arguments, FRAME_BYTES_MAX, FrameBuffer, FrameError,
     INLINE_BYTES_MAX,
 };
 pub use glob::{PATTERN_BYTES_MAX, Pattern};
+pub use look::{Read, Scan, Unit};
 pub use reply::{Protocol, Reply};
 
 /// The version of Redis whose words these are: what clients are told that ask which commands they may

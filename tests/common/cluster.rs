@@ -196,7 +196,7 @@ impl Cluster {
         for input in inputs {
             replica.step(input, &mut out);
         }
-        replica.flush(&mut out);
+        replica.flush(0, &mut out);
         self.take(id, out);
     }
 

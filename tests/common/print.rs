@@ -72,5 +72,6 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::NotANumber(why) => format!("ERROR NOT_A_NUMBER {why}"),
         Outcome::StaleSeq(last) => format!("ERROR STALE_SEQ {last}"),
         Outcome::NoSession => "ERROR NO_SESSION".into(),
+        other => format!("{other:?}"),
     }
 }

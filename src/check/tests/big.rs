@@ -93,6 +93,7 @@ fn answer(map: &mut BTreeMap<Bytes, Bytes>, request: &Request) -> Reply {
                 }
             }
         }
+        other => unreachable!("{other:?}"),
     }
 }
 

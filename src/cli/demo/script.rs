@@ -198,6 +198,7 @@ mod tests {
                         Write::Delete { .. } => 2,
                         Write::Incr { .. } => 3,
                         Write::Cas { .. } => 4,
+                        other => panic!("{other:?}"),
                     },
                     other => panic!("{other:?}"),
                 };

@@ -11,7 +11,7 @@ use rustyline::completion::Completer;
 use rustyline::{Context, Helper, Highlighter, Hinter, Validator};
 
 use crate::client::{Connection, ConnectionError, Limits};
-use crate::kv::command::{Command, Read, Write};
+use crate::kv::command::{Command, Read};
 use crate::text::{self, Blanks, Tokens};
 use crate::wire::client::{Head, Request, parse_reply_head, parse_request, write_request};
 
@@ -47,14 +47,11 @@ impl Completion {
             return;
         };
         let key = match request {
-            Request::Write(Command::Write(write) | Command::Once { write, .. }) => match write {
-                Write::Put { key, .. }
-                | Write::Delete { key }
-                | Write::Cas { key, .. }
-                | Write::Incr { key, .. } => key,
-            },
+            Request::Write(Command::Write(write) | Command::Once { write, .. }) => {
+                write.key().clone()
+            }
             Request::Read {
-                read: Read::Get { key },
+                read: Read::Get { key } | Read::Ttl { key },
                 ..
             } => key,
             _ => return,

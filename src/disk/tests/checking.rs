@@ -31,7 +31,7 @@ fn a_sound_log_is_told_segment_by_segment() {
         "log-00000001: records 1 to 2, up to s0, 150 bytes\n\
          log-00000002: records 3 to 13, up to s9, 363 bytes\n\
          carries start 1, ballot b0.0, promise b1.1, trim s0, never lost\n\
-         snapshot-0000000000000000002: s2, 2 keys, 183 bytes, whole\n\
+         snapshot-0000000000000000002: s2, 2 keys, 191 bytes, whole\n\
          sound\n"
     );
     assert_eq!(places, 0);

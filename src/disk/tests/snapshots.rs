@@ -46,8 +46,8 @@ fn a_snapshot_is_text_and_the_newest_one_counts() {
         lines[2..],
         [
             "3 1 8 opened 0",
-            "4 1 16 pair key1 value1",
-            "5 1 16 pair key2 value2",
+            "4 1 19 pair key1 value1 s1",
+            "5 1 19 pair key2 value2 s2",
             "6 1 5 end 5"
         ]
     );
@@ -134,7 +134,7 @@ fn a_snapshot_with_moved_lines_is_damaged() {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let start = text.len() - lines[3..].concat().len();
     let mut of_a_log = Vec::new();
-    line::write(&mut of_a_log, 4, 4, b"pair key1 value1");
+    line::write(&mut of_a_log, 4, 4, b"pair key1 value1 s1");
     let swapped = [lines[4], lines[3]].concat().into_bytes();
     let behind = lines[5..].concat();
     for (found, moved) in [

@@ -7,11 +7,13 @@
 //! Left out on purpose: whether the state is the right one. Its hash is taken on trust here; the
 //! servers compare it with each other's.
 
-use super::super::batch::{parse_counter, parse_key, parse_number, parse_value};
-use super::super::command::{CommandId, Outcome, SessionId};
+use super::super::batch::{parse_counter, parse_key, parse_millis, parse_number, parse_value};
+use super::super::change::{NO_INTEGER, OUT_OF_RANGE};
+use super::super::command::{CommandId, MILLIS_MAX, Millis, Outcome, SessionId};
 use super::super::hash::Hash;
 use super::super::sessions::{Last, Sessions};
-use super::super::store::{Counter, NO_INTEGER, OUT_OF_RANGE, Store};
+use super::super::store::{Counter, Store};
+use super::super::table::{Entry, NEVER, Table};
 use super::place::parse_origin;
 use super::prefixed;
 use crate::text::{ParseError, Tokens};
@@ -101,6 +103,7 @@ impl Restore {
             .and_then(|text| u64::from_str_radix(text, 16).ok())
             .ok_or_else(|| ParseError::at("a hash of 16 hex digits", &token))?;
         self.store.hash = Hash::resume(hash);
+        self.store.table = Table::restored(applied, parse_millis(tokens)?);
         Ok(Turn::Origins)
     }
 
@@ -154,15 +157,30 @@ impl Restore {
 
     fn read_pair(&mut self, tokens: &mut Tokens<'_>) -> Result<Turn, ParseError> {
         let key = parse_key(tokens)?;
-        let value = parse_value(tokens, "a value")?;
-        match self.store.map.get_max() {
-            Some((last, _)) if *last >= key => {
-                Err(ParseError::at("each key once, in byte order", &key))
-            }
+        let entry = Entry {
+            value: parse_value(tokens, "a value")?,
+            version: self.read_version(tokens)?,
+            end: match tokens.rest() {
+                b"" => NEVER,
+                _ => parse_end(tokens)?,
+            },
+        };
+        match self.store.table.last_key() {
+            Some(last) if *last >= key => Err(ParseError::at("each key once, in byte order", &key)),
             _ => {
-                self.store.map.insert(key, value);
+                self.store.table.restore(key, entry);
                 Ok(Turn::Pairs)
             }
+        }
+    }
+
+    fn read_version(&self, tokens: &mut Tokens<'_>) -> Result<u64, ParseError> {
+        const EXPECTED: &str = "a slot of the snapshot such as s9";
+        let version = prefixed(tokens, b's', EXPECTED)?;
+        if (1..=self.store.applied).contains(&version) {
+            Ok(version)
+        } else {
+            Err(ParseError::at(EXPECTED, format!("s{version}").as_bytes()))
         }
     }
 
@@ -177,8 +195,22 @@ impl Restore {
     }
 }
 
+/// The end of a key: a life that begins at a stamp, both with a bound.
+fn parse_end(tokens: &mut Tokens<'_>) -> Result<Millis, ParseError> {
+    const MAX: Millis = 2 * MILLIS_MAX;
+    let end = parse_number(tokens, "milliseconds")?;
+    if end > MAX {
+        return Err(ParseError::at(
+            format!("at most {MAX} milliseconds"),
+            end.to_string().as_bytes(),
+        ));
+    }
+    Ok(end)
+}
+
 fn read_outcome(tokens: &mut Tokens<'_>) -> Result<Outcome, ParseError> {
-    const EXPECTED: &str = "ok, not_found, mismatch, number, no_integer or out_of_range";
+    const EXPECTED: &str =
+        "ok, not_found, mismatch, number, no_integer, out_of_range, unmet or too_long";
     let verb = tokens.need(EXPECTED)?;
     match &*verb {
         b"ok" => Ok(Outcome::Ok),
@@ -186,6 +218,8 @@ fn read_outcome(tokens: &mut Tokens<'_>) -> Result<Outcome, ParseError> {
         b"mismatch" => parse_value(tokens, "a value").map(Outcome::Mismatch),
         b"number" => tokens.parse("a 64-bit integer").map(Outcome::Number),
         b"no_integer" => Ok(Outcome::NotANumber(NO_INTEGER)),
+        b"unmet" => Ok(Outcome::Unmet),
+        b"too_long" => Ok(Outcome::TooLong),
         b"out_of_range" => Ok(Outcome::NotANumber(OUT_OF_RANGE)),
         other => Err(ParseError::at(EXPECTED, other)),
     }

@@ -26,7 +26,7 @@ fn filled() -> Store {
     store.apply(
         1,
         &Batch::read(
-            br#"n2.5.1 session ; n2.5.2 session ; n2.5.3 put apple "1 25" ; n2.5.4 once 1 7 cas apple x y"#,
+            br#"at 1700 ; n2.5.1 session ; n2.5.2 session ; n2.5.3 put apple "1 25" ; n2.5.4 once 1 7 cas apple x y ; n2.5.5 set pear x any in 90 ; n2.5.6 persist no"#,
         ),
         |_, _| {},
     );
@@ -40,8 +40,8 @@ fn a_snapshot_reads_by_eye() {
     assert_eq!(
         text(&lines(&store)),
         format!(
-            "store s1 {:016x}\norigin n2 5 5\nopened 2\nsession 2\n\
-             session 1 7 mismatch \"1 25\"\npair apple \"1 25\"\nend 6",
+            "store s1 {:016x} 1700\norigin n2 5 7\nopened 2\nsession 2\n\
+             session 1 7 mismatch \"1 25\"\npair apple \"1 25\" s1\npair pear x s1 1790\nend 7",
             store.hash()
         )
     );
@@ -53,7 +53,7 @@ fn retries_after_a_snapshot_apply_no_second_time() {
     let mut store = restore(&lines(&filled())).unwrap();
     assert_eq!(store, filled());
     let mut fates = Vec::new();
-    let again = Batch::read(b"n2.5.4 session ; n2.5.5 once 1 7 put apple z");
+    let again = Batch::read(b"n2.5.4 session ; n2.5.7 once 1 7 put apple z");
     store.apply(2, &again, |_, fate| fates.push(format!("{fate:?}")));
     assert_eq!(fates[0], "Repeat");
     assert!(fates[1].contains("Mismatch"), "{}", fates[1]);
@@ -193,7 +193,7 @@ proptest! {
     ) {
         let mut restore = Restore::default();
         if head {
-            restore.line(b"store s17 00c0ffee00c0ffee").unwrap();
+            restore.line(b"store s17 00c0ffee00c0ffee 0").unwrap();
             restore.line(b"opened 3").unwrap();
         }
         let _ = restore.line(format!("{verb}{rest}").as_bytes());
@@ -245,15 +245,15 @@ proptest! {
 #[test]
 fn places_read_by_eye() {
     let store = restore(&[
-        b"store s9 00c0ffee00c0ffee".to_vec(),
+        b"store s9 00c0ffee00c0ffee 0".to_vec(),
         b"origin n0 1 1".to_vec(),
         b"origin n2 5 5".to_vec(),
         b"opened 12".to_vec(),
         b"session 12".to_vec(),
         b"session 3".to_vec(),
-        b"pair \";\" 1".to_vec(),
-        b"pair apple 1".to_vec(),
-        "pair \"Öl \\xff\" 1".into(),
+        b"pair \";\" 1 s1".to_vec(),
+        b"pair apple 1 s1".to_vec(),
+        "pair \"Öl \\xff\" 1 s9".into(),
         b"end 9".to_vec(),
     ])
     .unwrap();
@@ -306,14 +306,14 @@ fn a_text_that_no_place_prints_is_refused() {
 #[test]
 fn lines_out_of_order_are_no_snapshot() {
     let whole = [
-        "store s9 00c0ffee00c0ffee",
+        "store s9 00c0ffee00c0ffee 0",
         "origin n1 1 1",
         "origin n2 5 5",
         "opened 3",
         "session 2",
-        "pair a 1",
-        "pair ab 1",
-        "pair b 1",
+        "pair a 1 s1",
+        "pair ab 1 s1",
+        "pair b 1 s1",
         "end 8",
     ]
     .map(|line| line.as_bytes().to_vec());
@@ -326,7 +326,7 @@ fn lines_out_of_order_are_no_snapshot() {
         }
     }
     let mut twice = whole.to_vec();
-    twice.insert(6, b"pair a 2".to_vec());
+    twice.insert(6, b"pair a 2 s1".to_vec());
     let mut reader = Restore::default();
     assert_eq!(
         twice
@@ -345,7 +345,7 @@ fn the_slot_is_known_from_the_first_line_on() {
     assert_eq!(restore.applied(), None);
     assert!(restore.line(b"opened 0").is_err());
     assert_eq!(restore.applied(), None);
-    restore.line(b"store s17 00c0ffee00c0ffee").unwrap();
+    restore.line(b"store s17 00c0ffee00c0ffee 0").unwrap();
     assert_eq!(restore.applied(), Some(17));
     restore.line(b"opened 0").unwrap();
     restore.line(b"end 2").unwrap();
@@ -358,11 +358,11 @@ fn counts_that_leave_no_room_are_refused() {
     let mut restore = Restore::default();
     assert!(
         restore
-            .line(b"store s18446744073709551615 00c0ffee00c0ffee")
+            .line(b"store s18446744073709551615 00c0ffee00c0ffee 0")
             .is_err()
     );
     restore
-        .line(b"store s1152921504606846976 00c0ffee00c0ffee")
+        .line(b"store s1152921504606846976 00c0ffee00c0ffee 0")
         .unwrap();
     assert!(restore.line(b"opened 18446744073709551615").is_err());
     restore.line(b"opened 1152921504606846976").unwrap();
@@ -381,10 +381,10 @@ fn counts_that_leave_no_room_are_refused() {
 fn a_line_out_of_turn_is_told_what_may_stand_there() {
     let mut restore = Restore::default();
     for (line, expected) in [
-        ("store s17 00c0ffee00c0ffee", "store"),
+        ("store s17 00c0ffee00c0ffee 0", "store"),
         ("opened 3", "origin or opened"),
         ("session 1", "session, pair or end"),
-        ("pair a 1", "session, pair or end"),
+        ("pair a 1 s1", "session, pair or end"),
         ("end 4", "pair or end"),
         ("", "nothing after the end of a snapshot"),
     ] {
@@ -407,7 +407,7 @@ fn a_hash_is_16_hex_digits() {
         "+00c0ffee00c0ffee",
         "00c0ffee00c0ffex",
     ] {
-        let error = Restore::default().line(format!("store s17 {hash}").as_bytes());
+        let error = Restore::default().line(format!("store s17 {hash} 0").as_bytes());
         assert_eq!(
             error.unwrap_err().to_string(),
             format!("expected a hash of 16 hex digits, found \"{hash}\"")
@@ -418,7 +418,7 @@ fn a_hash_is_16_hex_digits() {
 #[test]
 fn sessions_that_cannot_be_are_refused() {
     let mut restore = Restore::default();
-    restore.line(b"store s17 00c0ffee00c0ffee").unwrap();
+    restore.line(b"store s17 00c0ffee00c0ffee 0").unwrap();
     restore.line(b"opened 3").unwrap();
     assert_eq!(
         restore.line(b"session 4").unwrap_err().to_string(),

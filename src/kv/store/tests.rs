@@ -1,5 +1,8 @@
-use super::super::batch::{any, push_separator, write_command};
-use super::super::command::SessionId;
+use super::super::batch::{any, push_separator, write_command, write_stamp};
+use super::super::change::{NO_INTEGER, OUT_OF_RANGE};
+use super::super::command::{
+    Deadline, ExpireIf, Lifetime, Presence, SessionId, VALUE_BYTES_MAX, Watched, Write,
+};
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -299,10 +302,16 @@ fn a_divergence_in_outcomes_shows_in_the_hash() {
     }
 }
 
+/// A value, the slot that changed it last, and its end.
+#[derive(Clone)]
+struct Held(Bytes, u64, Option<u64>);
+
 /// The store as a beginner would write it: lists searched from one end.
 #[derive(Default)]
 struct Model {
-    map: Vec<(Bytes, Bytes)>,
+    map: Vec<(Bytes, Held)>,
+    slot: u64,
+    time: u64,
     /// Every command that applied, by origin and start.
     seen: Vec<CommandId>,
     opened: u64,
@@ -346,6 +355,16 @@ impl Model {
                 Outcome::Session(SessionId(self.opened))
             }
             Command::Write(write) => self.write(write),
+            Command::Exec(transaction) => {
+                let Transaction { watched, steps } = &**transaction;
+                let same = |Watched { key, version }: &Watched| {
+                    self.held(key).map(|Held(_, slot, _)| slot) == *version
+                };
+                if !watched.iter().all(same) {
+                    return Outcome::Changed;
+                }
+                Outcome::Steps(steps.iter().map(|step| self.step(step)).collect())
+            }
             Command::Once {
                 session: SessionId(session),
                 seq,
@@ -368,36 +387,111 @@ impl Model {
         }
     }
 
-    fn get(&self, key: &Bytes) -> Option<Bytes> {
+    fn begin(&mut self, slot: u64, stamp: Option<u64>) {
+        self.slot = slot;
+        self.time = self.time.max(stamp.unwrap_or(0));
+        let time = self.time;
+        self.map
+            .retain(|(_, Held(_, _, end))| end.is_none_or(|end| end > time));
+    }
+
+    fn held(&self, key: &Bytes) -> Option<Held> {
         let pair = self.map.iter().find(|(found, _)| found == key)?;
         Some(pair.1.clone())
     }
 
-    fn put(&mut self, key: &Bytes, value: Bytes) -> Outcome {
+    fn put(&mut self, key: &Bytes, value: Bytes, end: Option<u64>) -> Outcome {
         self.map.retain(|(found, _)| found != key);
-        self.map.push((key.clone(), value));
+        if end.is_none_or(|end| end > self.time) {
+            self.map.push((key.clone(), Held(value, self.slot, end)));
+        }
         Outcome::Ok
     }
 
-    fn write(&mut self, write: &Write) -> Outcome {
-        match write {
-            Write::Put { key, value } => self.put(key, value.clone()),
-            Write::Delete { key } => {
-                let before = self.map.len();
-                self.map.retain(|(found, _)| found != key);
-                if self.map.len() < before {
-                    Outcome::Ok
-                } else {
-                    Outcome::NotFound
-                }
-            }
-            Write::Cas { key, expected, new } => match self.get(key) {
+    fn until(&self, deadline: Deadline) -> Option<u64> {
+        Some(match deadline {
+            Deadline::In(millis) => self.time + millis,
+            Deadline::At(time) => time,
+        })
+    }
+
+    fn step(&mut self, step: &Step) -> Outcome {
+        match step {
+            Step::Write(write) => self.write(write),
+            Step::Get { key } => match self.held(key) {
+                Some(Held(value, ..)) => Outcome::Value(value),
                 None => Outcome::NotFound,
-                Some(current) if current == *expected => self.put(key, new.clone()),
-                Some(current) => Outcome::Mismatch(current),
             },
-            Write::Incr { key, by } => {
-                let text = self.get(key).unwrap_or_else(|| value("0"));
+            Step::Ttl { key } => match self.held(key) {
+                Some(Held(_, _, end)) => Outcome::Remaining(end.map(|end| end - self.time)),
+                None => Outcome::NotFound,
+            },
+            Step::Size => Outcome::Number(i64::try_from(self.map.len()).unwrap()),
+            Step::Clear => {
+                self.map.clear();
+                Outcome::Ok
+            }
+        }
+    }
+
+    fn write(&mut self, write: &Write) -> Outcome {
+        let key = write.key();
+        let held = self.held(key);
+        let end = held.as_ref().and_then(|Held(_, _, end)| *end);
+        let text = held
+            .as_ref()
+            .map_or_else(|| value(""), |Held(text, ..)| text.clone());
+        match (write, held.is_some()) {
+            (Write::Put { value, .. }, _) => self.put(key, value.clone(), None),
+            (
+                Write::Set {
+                    value,
+                    only,
+                    lifetime,
+                    ..
+                },
+                there,
+            ) => {
+                let met = match only {
+                    Presence::Any => true,
+                    Presence::Absent => !there,
+                    Presence::Present => there,
+                };
+                if !met {
+                    return Outcome::Unmet;
+                }
+                let end = match lifetime {
+                    Lifetime::Endless => None,
+                    Lifetime::Kept => end,
+                    Lifetime::Until(deadline) => self.until(*deadline),
+                };
+                self.put(key, value.clone(), end)
+            }
+            (Write::Append { value, .. }, _) => {
+                let longer: Bytes = [&*text, &**value].concat().into();
+                let length = longer.len();
+                self.put(key, longer, end);
+                Outcome::Number(i64::try_from(length).unwrap())
+            }
+            (Write::SetRange { offset, value, .. }, _) => {
+                if value.is_empty() {
+                    return Outcome::Number(i64::try_from(text.len()).unwrap());
+                }
+                let Some(offset) = usize::try_from(*offset)
+                    .ok()
+                    .filter(|offset| offset + value.len() <= VALUE_BYTES_MAX)
+                else {
+                    return Outcome::TooLong;
+                };
+                let mut longer = text.to_vec();
+                longer.resize(longer.len().max(offset + value.len()), 0);
+                longer.splice(offset..offset + value.len(), value.iter().copied());
+                let length = longer.len();
+                self.put(key, longer.into(), end);
+                Outcome::Number(i64::try_from(length).unwrap())
+            }
+            (Write::Incr { by, .. }, there) => {
+                let text = if there { text } else { value("0") };
                 let text = String::from_utf8_lossy(&text).into_owned();
                 let Some(current) = text.parse::<i64>().ok().filter(|n| n.to_string() == text)
                 else {
@@ -406,17 +500,48 @@ impl Model {
                 match i64::try_from(i128::from(current) + i128::from(*by)) {
                     Err(_) => Outcome::NotANumber(OUT_OF_RANGE),
                     Ok(sum) => {
-                        self.put(key, value(&sum.to_string()));
+                        self.put(key, value(&sum.to_string()), end);
                         Outcome::Number(sum)
                     }
                 }
             }
+            (_, false) => Outcome::NotFound,
+            (Write::Delete { .. }, true) => {
+                self.map.retain(|(found, _)| found != key);
+                Outcome::Ok
+            }
+            (Write::Cas { expected, new, .. }, true) => {
+                if text != *expected {
+                    return Outcome::Mismatch(text);
+                }
+                self.put(key, new.clone(), end)
+            }
+            (Write::Expire { deadline, only, .. }, true) => {
+                let next = self.until(*deadline);
+                // What never ends comes after all that does.
+                let (is, will) = (end.unwrap_or(u64::MAX), next.unwrap_or(u64::MAX));
+                let met = match only {
+                    ExpireIf::Any => true,
+                    ExpireIf::Endless => end.is_none(),
+                    ExpireIf::Mortal => end.is_some(),
+                    ExpireIf::Later => will > is,
+                    ExpireIf::Sooner => will < is,
+                };
+                if !met {
+                    return Outcome::Unmet;
+                }
+                self.put(key, text, next)
+            }
+            (Write::Persist { .. }, true) => match end {
+                None => Outcome::Unmet,
+                Some(_) => self.put(key, text, None),
+            },
         }
     }
 }
 
 /// Slots of commands of few origins and starts: repeats, gaps and restarts are common.
-fn slots() -> impl Strategy<Value = Vec<Vec<Numbered>>> {
+fn slots() -> impl Strategy<Value = Vec<(Option<u64>, Vec<Numbered>)>> {
     let numbered = (1..3_u8, 0..20_u64, 0..4_u64, any::once_of_few()).prop_map(
         |(origin, start, number, command)| {
             let id = CommandId {
@@ -428,10 +553,11 @@ fn slots() -> impl Strategy<Value = Vec<Vec<Numbered>>> {
             Numbered { id, command }
         },
     );
-    vec(vec(numbered, 0..6), 0..25).prop_map(|mut slots| {
+    let slot = (prop::option::of(0..60_u64), vec(numbered, 0..6));
+    vec(slot, 0..25).prop_map(|mut slots| {
         // Numbers near the ones that come next.
         let mut counts = BTreeMap::new();
-        for Numbered { id, .. } in slots.iter_mut().flatten() {
+        for Numbered { id, .. } in slots.iter_mut().flat_map(|(_, slot)| slot) {
             let next: &mut u64 = counts.entry((id.origin, id.start)).or_insert(1);
             id.number = match id.number {
                 0 => next.saturating_sub(1).max(1),
@@ -451,10 +577,14 @@ proptest! {
     #[test]
     fn the_store_does_what_the_model_does(slots in slots()) {
         let (mut store, mut twin, mut model) = (Store::new(), Store::new(), Model::default());
-        for (slot, commands) in (1..).zip(&slots) {
+        for (slot, (stamp, commands)) in (1..).zip(&slots) {
             let mut text = Vec::new();
-            for (at, Numbered { id, command }) in commands.iter().enumerate() {
-                if at > 0 {
+            if let Some(stamp) = stamp {
+                write_stamp(&mut text, *stamp);
+            }
+            model.begin(slot, *stamp);
+            for Numbered { id, command } in commands {
+                if !text.is_empty() {
                     push_separator(&mut text);
                 }
                 write_command(&mut text, *id, command);
@@ -468,8 +598,13 @@ proptest! {
                 .collect();
             prop_assert_eq!(fates, expected);
         }
-        model.map.sort();
-        prop_assert_eq!(store.list(b""), model.map);
+        let mut pairs: Vec<(Bytes, Bytes)> =
+            model.map.iter().map(|(key, held)| (key.clone(), held.0.clone())).collect();
+        pairs.sort();
+        prop_assert_eq!(store.list(b""), pairs);
+        prop_assert_eq!(store.time(), model.time);
+        let first = model.map.iter().filter_map(|(_, held)| held.2).min();
+        prop_assert_eq!(store.first_end(), first);
         prop_assert_eq!(store.applied(), slots.len() as u64);
         prop_assert_eq!(store, twin);
     }

@@ -59,7 +59,7 @@ impl Alone {
     fn round(&mut self, input: Input) {
         self.out = Outbox::default();
         self.replica.step(input, &mut self.out);
-        self.replica.flush(&mut self.out);
+        self.replica.flush(0, &mut self.out);
     }
 
     fn notice(&mut self, from: u8, notice: Notice) {

@@ -8,8 +8,8 @@ use crate::outbox::Answer;
 use crate::wire::client::{ErrorCode, LINE_BYTES_MAX, Reply, Request, RequestError, parse_request};
 use crate::wire::lines::{Line, LineBuffer};
 
-use super::close;
 use super::run::{Out, Run, STOPPED, Server};
+use super::{close, looks};
 
 /// What is left to do for a request when it has what it needs.
 enum Then {
@@ -97,6 +97,7 @@ fn reply(server: &Server, then: Then, answer: Answer) -> Reply {
                 let list = server.store.lock().list(&prefix);
                 Reply::List(list)
             }
+            Read::Ttl { key } => Reply::remaining(looks::remaining(server, &key)),
         },
         (Then::Status, Answer::Readable) => match server.status() {
             Some(fields) => Reply::Status(fields),

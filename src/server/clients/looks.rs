@@ -5,63 +5,35 @@
 
 use std::ops::Bound;
 
-use crate::kv::command::Bytes;
+use crate::kv::command::{Bytes, Millis};
 use crate::wire::resp::{Pattern, Read, Reply, Scan};
 
+use super::super::wall_clock;
 use super::run::Server;
 
 /// The answer to a question about the map.
 pub(super) fn look(server: &Server, read: &Read) -> Reply {
-    let store = || server.store.lock();
+    if let Some(keys) = read.keys() {
+        // All under one lock, and told without it.
+        let values: Vec<Option<Bytes>> = {
+            let store = server.store.lock();
+            keys.iter().map(|key| store.get(key)).collect()
+        };
+        return read.of_values(values.into_iter());
+    }
     match read {
-        Read::Get(key) => Reply::found(store().get(key)),
-        Read::Exists(keys) => {
-            let store = store();
-            Reply::count(keys.iter().filter(|key| store.get(key).is_some()).count())
-        }
-        Read::Length(key) => Reply::count(store().get(key).map_or(0, |value| value.len())),
-        Read::Range(key, start, end) => {
-            let value = store().get(key).unwrap_or_default();
-            Reply::Bulk(part(&value, *start, *end).into())
-        }
-        Read::Many(keys) => {
-            let store = store();
-            Reply::Array(
-                keys.iter()
-                    .map(|key| Reply::found(store.get(key)))
-                    .collect(),
-            )
-        }
-        Read::Kind(key) => Reply::Simple(match store().get(key) {
-            Some(_) => "string",
-            None => "none",
-        }),
+        Read::Ttl(key, unit) => unit.reply(remaining(server, key)),
         Read::Keys(pattern) => Reply::Array(keys(server, pattern)),
         Read::Scan(scan) => step(server, scan),
-        Read::Size => Reply::count(store().len()),
+        _ => Reply::count(server.store.lock().len()),
     }
 }
 
-/// The bytes from `start` to `end`, both included; below zero they count from the end.
-fn part(value: &[u8], start: i64, end: i64) -> &[u8] {
-    let len = i64::try_from(value.len()).expect("a value is short");
-    let from_front = |at: i64| {
-        if at < 0 {
-            (len + at.max(-len)).max(0)
-        } else {
-            at.min(len)
-        }
-    };
-    // Both count from the end and stand the wrong way round: nothing, and not the first byte.
-    if start < 0 && end < 0 && start > end {
-        return &[];
-    }
-    let (start, end) = (from_front(start), from_front(end).min(len - 1));
-    let place = |at: i64| usize::try_from(at).expect("0 or more");
-    if start > end {
-        return &[];
-    }
-    &value[place(start)..=place(end)]
+/// How long a key still stays, by the clock of this server: it ends by the log, which may have come less
+/// far. So it is an estimate, as good as the servers' clocks agree.
+pub(super) fn remaining(server: &Server, key: &[u8]) -> Option<Option<Millis>> {
+    let store = server.store.lock();
+    store.remaining(key, store.time().max(wall_clock()))
 }
 
 fn keys(server: &Server, pattern: &[u8]) -> Vec<Reply> {
@@ -117,35 +89,4 @@ fn step(server: &Server, scan: &Scan) -> Reply {
         cursor,
         matching.map(|key| Reply::Bulk(key.clone())).collect(),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Each beside what Redis 7.0.15 made of it.
-    #[test]
-    fn a_part_of_a_value_is_that_of_redis() {
-        for (start, end, expected) in [
-            (0, 3, "This"),
-            (-3, -1, "ing"),
-            (0, -1, "This is a string"),
-            (10, 100, "string"),
-            (100, 200, ""),
-            (5, 3, ""),
-            (-1, -3, ""),
-            (-100, 3, "This"),
-            (-100, -50, "T"),
-            (-50, -100, ""),
-            (0, -100, "T"),
-            (1, -100, ""),
-            (i64::MIN, i64::MAX, "This is a string"),
-            (i64::MAX, i64::MIN, ""),
-        ] {
-            let found = part(b"This is a string", start, end);
-            assert_eq!(found, expected.as_bytes(), "{start} {end}");
-        }
-        assert_eq!(part(b"", 0, -1), b"");
-        assert_eq!(part(b"", -5, 5), b"");
-    }
 }

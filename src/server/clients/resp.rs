@@ -6,21 +6,25 @@
 use std::io;
 
 use crate::kv::command::Bytes;
+use crate::kv::command::{Command, Outcome};
 use crate::outbox::Answer;
 use crate::wire::resp::{
-    Catalog, FrameBuffer, Hello, Label, Protocol, REDIS_VERSION, Read, Reply, Request, Tell,
-    outcome_reply,
+    Catalog, Change, FrameBuffer, Hello, Label, Protocol, REDIS_VERSION, Read, Reply, Request,
+    RequestError, Tell,
 };
 
+use super::multi::{Item, Multi, Watch};
 use super::run::{Out, Run, STOPPED, Server};
-use super::{Connection, about, close, looks};
+use super::{Connection, about, close, looks, multi};
 
 /// What is left to do for a request when it has what it needs.
 enum Then {
     /// Say this.
     Reply(Reply),
-    /// Say what became of the command.
-    Tell(Tell),
+    /// Say what became of the command, which has so many outcomes.
+    Tell(Tell, usize),
+    /// Say what became of a transaction.
+    Exec(Vec<Item>),
     /// Read the store.
     Read(Read),
     /// Tell of the commands.
@@ -44,6 +48,10 @@ struct Talk<'a> {
     protocol: Protocol,
     /// Reads ask nobody else, and may be stale.
     local: bool,
+    /// The transaction that is collected.
+    multi: Option<Multi>,
+    /// What the next one rests on.
+    watch: Watch,
 }
 
 /// Serves the connection to its end.
@@ -53,6 +61,8 @@ pub(super) fn serve(server: &Server, connection: &Connection) -> io::Result<()> 
         connection,
         protocol: Protocol::default(),
         local: false,
+        multi: None,
+        watch: Watch::default(),
     };
     talk.label_protocol();
     let mut stream = &connection.stream;
@@ -84,11 +94,15 @@ impl Talk<'_> {
                     return Ok(true);
                 }
             };
-            let is_command = matches!(request, Ok(Request::Write { .. }));
-            let is_choice = matches!(
+            let is_command = matches!(
                 request,
-                Ok(Request::Hello(_) | Request::Reset | Request::Quit)
+                Ok(Request::Change(_) | Request::Write { .. } | Request::Exec)
             );
+            let is_choice = match request {
+                Ok(Request::Reset | Request::Quit) => true,
+                Ok(Request::Hello(_) | Request::Watch(_)) => self.multi.is_none(),
+                _ => false,
+            };
             if is_choice || run.is_over(is_command) {
                 self.finish(std::mem::take(&mut run), out)?;
             }
@@ -97,8 +111,12 @@ impl Talk<'_> {
                     self.write(&Reply::OK, out)?;
                     return Ok(true);
                 }
-                Ok(Request::Hello(hello)) => self.hello(hello, out)?,
                 Ok(Request::Reset) => self.reset(out)?,
+                Ok(Request::Exec) => self.exec(&mut run),
+                Ok(Request::Discard) => self.discard(&mut run),
+                request if self.multi.is_some() => self.queue(&mut run, request),
+                Ok(Request::Hello(hello)) => self.hello(hello, out)?,
+                Ok(Request::Watch(keys)) => self.watch(keys, out)?,
                 Ok(request) => self.add(&mut run, request),
                 Err(error) => run.known(Then::Reply(error.into())),
             }
@@ -110,7 +128,16 @@ impl Talk<'_> {
     fn add(&mut self, run: &mut Run<Then>, request: Request) {
         match request {
             Request::Known(reply) => run.known(Then::Reply(reply)),
-            Request::Write { command, tell } => run.command(command, Then::Tell(tell)),
+            Request::Change(change) => self.change(run, change),
+            Request::Write { command, tell } => run.command(command, Then::Tell(tell, 1)),
+            Request::Multi => {
+                self.multi = Some(Multi::default());
+                run.known(Then::Reply(Reply::OK));
+            }
+            Request::Unwatch => {
+                self.watch = Watch::default();
+                run.known(Then::Reply(Reply::OK));
+            }
             Request::Read(read) => run.read(self.local, Then::Read(read)),
             Request::Catalog(catalog) => run.known(Then::Catalog(catalog)),
             Request::Config(patterns) => run.known(Then::Config(patterns)),
@@ -131,8 +158,68 @@ impl Talk<'_> {
                 run.known(Then::Reply(Reply::found(name)));
             }
             Request::Id => run.known(Then::Reply(Reply::Integer(self.number()))),
-            Request::Hello(_) | Request::Reset | Request::Quit => {
+            Request::Hello(_)
+            | Request::Watch(_)
+            | Request::Exec
+            | Request::Discard
+            | Request::Reset
+            | Request::Quit => {
                 unreachable!("a choice is made outside of a run")
+            }
+        }
+    }
+
+    fn change(&self, run: &mut Run<Then>, change: Change) {
+        let (command, count, tell) = change.into_command();
+        run.command(command, Then::Tell(tell, count));
+    }
+
+    // --- Transactions ---
+
+    /// Remembers what keys are like, once the store holds all that was acknowledged.
+    fn watch(&mut self, keys: Vec<Bytes>, out: &mut Out<'_>) -> io::Result<()> {
+        let mut run = Run::default();
+        run.read(self.local, ());
+        let mut refusal = None;
+        self.server.finish(run, out, |(), answer, _| {
+            if let Answer::NotDone(why) = answer {
+                refusal = Some(why);
+            }
+            Ok(())
+        })?;
+        let reply = match refusal {
+            Some(why) => Reply::Error(format!("NOTDONE {why}").into()),
+            None => self.watch.add(keys, &self.server.store),
+        };
+        self.write(&reply, out)
+    }
+
+    fn queue(&mut self, run: &mut Run<Then>, request: Result<Request, RequestError>) {
+        let multi = self.multi.as_mut().expect("a transaction is collected");
+        run.known(Then::Reply(multi.queue(request)));
+    }
+
+    fn discard(&mut self, run: &mut Run<Then>) {
+        let reply = if self.multi.take().is_some() {
+            self.watch = Watch::default();
+            Reply::OK
+        } else {
+            Reply::error("DISCARD without MULTI")
+        };
+        run.known(Then::Reply(reply));
+    }
+
+    fn exec(&mut self, run: &mut Run<Then>) {
+        let Some(multi) = self.multi.take() else {
+            return run.known(Then::Reply(Reply::error("EXEC without MULTI")));
+        };
+        let watch = std::mem::take(&mut self.watch);
+        match multi.end(watch) {
+            Err(reply) => run.known(Then::Reply(reply)),
+            Ok((items, None)) => run.known(Then::Exec(items)),
+            Ok((items, Some(transaction))) => {
+                let command = Command::Exec(Box::new(transaction));
+                run.command(command, Then::Exec(items));
             }
         }
     }
@@ -154,7 +241,17 @@ impl Talk<'_> {
             (Then::Reply(reply), _) => reply,
             (_, Answer::NotDone(why)) => Reply::Error(format!("NOTDONE {why}").into()),
             (_, Answer::Unknown(why)) => Reply::Error(format!("UNKNOWN {why}").into()),
-            (Then::Tell(tell), Answer::Done(outcome)) => outcome_reply(outcome, tell),
+            (Then::Tell(tell, count), Answer::Done(outcome)) => match outcome {
+                Outcome::Steps(outcomes) => tell.told(&mut outcomes.into_iter(), count),
+                outcome => tell.told(&mut std::iter::once(outcome), count),
+            },
+            (Then::Exec(items), Answer::Done(Outcome::Steps(outcomes))) => {
+                multi::told(items, outcomes)
+            }
+            // A watched key was changed.
+            (Then::Exec(_), Answer::Done(_)) => Reply::NullArray,
+            // Nothing was asked of the log.
+            (Then::Exec(items), Answer::Readable) => multi::told(items, Vec::new()),
             (Then::Read(read), _) => looks::look(self.server, &read),
             (Then::Catalog(catalog), _) => catalog.reply(),
             (Then::Client, _) => Reply::text(self.connection.line()),
@@ -164,7 +261,7 @@ impl Talk<'_> {
                 self.with_status(|fields| about::info(self.server, &sections, &fields))
             }
             (Then::Status, _) => self.with_status(about::status),
-            (Then::Tell(_), Answer::Readable) => unreachable!("only reads are answered so"),
+            (Then::Tell(..), Answer::Readable) => unreachable!("only reads are answered so"),
         }
     }
 
@@ -206,6 +303,8 @@ impl Talk<'_> {
     fn reset(&mut self, out: &mut Out<'_>) -> io::Result<()> {
         self.protocol = Protocol::default();
         self.local = false;
+        self.multi = None;
+        self.watch = Watch::default();
         self.label_protocol();
         self.connection
             .labels

@@ -213,7 +213,7 @@ fn reads_in_a_row(life: &Life) -> Option<[usize; 3]> {
         done.filter(|(_, read)| {
             matches!(
                 (&read.call, &read.reply),
-                (Call::Get(_), Some(Reply::Value(_)))
+                (Call::Get(key), Some(Reply::Value(_))) if key[0] != MORTAL
             )
         })
     };

@@ -11,7 +11,9 @@ pub(super) const LINES: &[&str] = &[
     "CAS key expected new    replace an expected value    CAS pear 2.10 \"2.20 a kilo\"",
     "INCR key [by]           add to a 64-bit integer      INCR visits 5",
     "LIST [prefix]           keys in order, with values   LIST pe",
-    "LOCAL GET or LIST ...   read here, perhaps stale     LOCAL GET pear",
+    "EXPIRE key seconds      remove a key in that time    EXPIRE pear 3600",
+    "TTL key                 how long it stays            TTL pear",
+    "LOCAL ...               GET, LIST, TTL as known here LOCAL GET pear",
     "SESSION                 open a session               SESSION",
     "ONCE session seq ...    write at most once           ONCE 12 1 INCR visits",
     "STATUS                  how this server is doing     STATUS",
@@ -42,14 +44,14 @@ mod tests {
     fn help_shows_each_request_with_an_example_that_works() {
         let table = || LINES.iter().filter(|line| line.get(52..53) == Some(" "));
         let examples: Vec<&str> = table().skip(1).map(|line| &line[53..]).collect();
-        assert_eq!(examples.len(), 14);
+        assert_eq!(examples.len(), 16);
         for example in examples {
             let request = parse_request(example.as_bytes()).expect(example);
             write_request(&mut Vec::new(), &request);
         }
         for verb in [
-            "PUT", "GET", "DELETE", "CAS", "INCR", "LIST", "LOCAL", "SESSION", "ONCE", "STATUS",
-            "PING", "FAIL", "RECOVER", "HELP", "QUIT", "EXIT",
+            "PUT", "GET", "DELETE", "CAS", "INCR", "LIST", "EXPIRE", "TTL", "LOCAL", "SESSION",
+            "ONCE", "STATUS", "PING", "FAIL", "RECOVER", "HELP", "QUIT", "EXIT",
         ] {
             assert!(table().any(|line| line[..24].contains(verb)), "{verb}");
         }

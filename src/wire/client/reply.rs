@@ -14,7 +14,7 @@
 
 use super::Request;
 use super::help;
-use crate::kv::command::{Bytes, Outcome, Read, SessionId};
+use crate::kv::command::{Bytes, Millis, Outcome, Read, SessionId, VALUE_BYTES_MAX};
 use crate::text::{self, Blanks, ParseError, Tokens};
 use std::fmt;
 use std::io::Write as _;
@@ -110,6 +110,18 @@ impl Reply {
     /// An error, with its text for people.
     pub fn error(code: ErrorCode, text: impl Into<String>) -> Self {
         Self::Error(code, text.into())
+    }
+
+    /// How long a key still stays, in whole seconds, the half of one rounded up; none if there is no key.
+    pub fn remaining(found: Option<Option<Millis>>) -> Self {
+        match found {
+            None => Self::NotFound,
+            Some(None) => Self::Value(b"never"[..].into()),
+            Some(Some(millis)) => {
+                let seconds = millis.saturating_add(500) / 1_000;
+                Self::Value(seconds.to_string().into_bytes().into())
+            }
+        }
     }
 
     /// The reply to `HELP`.
@@ -208,6 +220,15 @@ impl From<Outcome> for Reply {
                 ErrorCode::NoSession,
                 "no such session: it was never opened or has ended (SESSION opens one)",
             ),
+            Outcome::TooLong => Self::Error(
+                ErrorCode::TooLong,
+                format!("expected a value of at most {VALUE_BYTES_MAX} bytes, it would be longer"),
+            ),
+            Outcome::Value(value) => Self::Value(value),
+            Outcome::Remaining(millis) => Self::remaining(Some(millis)),
+            Outcome::Unmet | Outcome::Changed | Outcome::Steps(_) => {
+                unreachable!("no line asks for what comes to {outcome:?}")
+            }
         }
     }
 }

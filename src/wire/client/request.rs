@@ -6,11 +6,13 @@
 //! | `DELETE key`, `DELETE:key` | [`Write::Delete`] |
 //! | `CAS key expected new` | [`Write::Cas`] |
 //! | `INCR key [by]` | [`Write::Incr`], by 1 if nothing is said |
+//! | `EXPIRE key seconds` | [`Write::Expire`] |
 //! | `SESSION` | [`Command::Session`] |
-//! | `ONCE session seq` and one of the first four | [`Command::Once`] |
+//! | `ONCE session seq` and one of the five | [`Command::Once`] |
 //! | `GET key`, `GET:key` | [`Read::Get`] |
 //! | `LIST [prefix]` | [`Read::List`] |
-//! | `LOCAL` and one of these two | the same, local |
+//! | `TTL key` | [`Read::Ttl`] |
+//! | `LOCAL` and one of these three | the same, local |
 //! | `STATUS`, `PING`, `HELP`, `FAIL`, `RECOVER` | those |
 //! | `QUIT`, `EXIT` | [`Request::Quit`] |
 //!
@@ -18,7 +20,11 @@
 //! nothing is quoted: key and value are the bytes that stand there.
 
 use super::reply::{ErrorCode, Reply};
-use crate::kv::command::{Bytes, Command, KEY_BYTES_MAX, Read, SessionId, VALUE_BYTES_MAX, Write};
+use crate::kv::batch;
+use crate::kv::command::{
+    Bytes, Command, Deadline, ExpireIf, KEY_BYTES_MAX, MILLIS_MAX, Read, SessionId,
+    VALUE_BYTES_MAX, Write,
+};
 use crate::text::{self, Blanks, ParseError, Tokens};
 use std::borrow::Cow;
 use std::fmt;
@@ -105,6 +111,9 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
+/// What can be asked of one server alone.
+const AFTER_LOCAL: &str = "GET, LIST or TTL after LOCAL";
+
 /// Reads a line, without its LF; a CR at its end is dropped.
 ///
 /// # Errors
@@ -118,14 +127,14 @@ pub fn parse_request(line: &[u8]) -> Result<Request, RequestError> {
             Ok(Request::Write(Command::Write(write)))
         }
         Verb::Question(question) => parse_read(false, question, arguments),
-        Verb::Local => match split_verb(arguments.rest(), "GET or LIST after LOCAL")? {
+        Verb::Local => match split_verb(arguments.rest(), AFTER_LOCAL)? {
             (Verb::Question(question), arguments) => parse_read(true, question, arguments),
-            (_, other) => Err(other.wrong_verb("GET or LIST after LOCAL")),
+            (_, other) => Err(other.wrong_verb(AFTER_LOCAL)),
         },
         Verb::Once => {
             let session = parse_session(&arguments.token("a session after ONCE")?);
             let seq = parse_seq(&arguments.token("a seq after the session")?)?;
-            let expected = "PUT, DELETE, CAS or INCR after the seq";
+            let expected = "PUT, DELETE, CAS, INCR or EXPIRE after the seq";
             match split_verb(arguments.rest(), expected)? {
                 (Verb::Change(change), arguments) => Ok(Request::Write(Command::Once {
                     session,
@@ -158,12 +167,14 @@ enum Change {
     Delete,
     Cas,
     Incr,
+    Expire,
 }
 
 #[derive(Clone, Copy)]
 enum Question {
     Get,
     List,
+    Ttl,
 }
 
 impl Verb {
@@ -178,6 +189,8 @@ impl Verb {
             b"DELETE" => Self::Change(Change::Delete),
             b"CAS" => Self::Change(Change::Cas),
             b"INCR" => Self::Change(Change::Incr),
+            b"EXPIRE" => Self::Change(Change::Expire),
+            b"TTL" => Self::Question(Question::Ttl),
             b"GET" => Self::Question(Question::Get),
             b"LIST" => Self::Question(Question::List),
             b"LOCAL" => Self::Local,
@@ -356,6 +369,15 @@ fn parse_change(change: Change, mut arguments: Arguments<'_>) -> Result<Write, R
             arguments.end("the end of the line after the number")?;
             Ok(Write::Incr { key, by })
         }
+        Change::Expire => {
+            let deadline = parse_seconds(&arguments.token("seconds after the key")?)?;
+            arguments.end("the end of the line after the seconds")?;
+            Ok(Write::Expire {
+                key,
+                deadline,
+                only: ExpireIf::Any,
+            })
+        }
     }
 }
 
@@ -365,6 +387,15 @@ fn parse_by(token: &[u8]) -> Result<i64, RequestError> {
         .ok()
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| ParseError::at("a 64-bit integer to add", token).into())
+}
+
+/// So many seconds from now on; 0 removes the key at once.
+fn parse_seconds(token: &[u8]) -> Result<Deadline, RequestError> {
+    const SECONDS_MAX: u64 = MILLIS_MAX / 1_000;
+    text::number(token)
+        .filter(|&seconds| seconds <= SECONDS_MAX)
+        .map(|seconds| Deadline::In(seconds * 1_000))
+        .ok_or_else(|| ParseError::at(format!("seconds from 0 to {SECONDS_MAX}"), token).into())
 }
 
 fn parse_read(
@@ -377,6 +408,11 @@ fn parse_read(
             let key = arguments.key()?;
             arguments.end("the end of the line after the key")?;
             Read::Get { key }
+        }
+        Question::Ttl => {
+            let key = arguments.key()?;
+            arguments.end("the end of the line after the key")?;
+            Read::Ttl { key }
         }
         Question::List if arguments.rest().is_empty() => Read::List {
             prefix: Bytes::default(),
@@ -416,7 +452,7 @@ fn parse_seq(token: &[u8]) -> Result<u64, RequestError> {
 /// be.
 ///
 /// A `CAS` of two values of nearly the longest size can give a line beyond [`LINE_BYTES_MAX`],
-/// which a server refuses.
+/// which a server refuses. What no line asks for is shown as in the log.
 pub fn write_request(out: &mut Vec<u8>, request: &Request) {
     match request {
         Request::Write(Command::Write(write)) => write_change(out, write),
@@ -429,6 +465,7 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request) {
             write_change(out, write);
         }
         Request::Write(Command::Session) => out.extend_from_slice(b"SESSION"),
+        Request::Write(Command::Exec(transaction)) => batch::write_transaction(out, transaction),
         Request::Read { local, read } => {
             if *local {
                 out.extend_from_slice(b"LOCAL ");
@@ -437,6 +474,7 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request) {
                 Read::Get { key } => write_words(out, b"GET", &[key]),
                 Read::List { prefix } if prefix.is_empty() => out.extend_from_slice(b"LIST"),
                 Read::List { prefix } => write_words(out, b"LIST", &[prefix]),
+                Read::Ttl { key } => write_words(out, b"TTL", &[key]),
             }
         }
         Request::Status => out.extend_from_slice(b"STATUS"),
@@ -462,6 +500,15 @@ fn write_change(out: &mut Vec<u8>, write: &Write) {
             write_words(out, b"INCR", &[key]);
             write!(out, " {by}").expect("a vector takes every byte");
         }
+        Write::Expire {
+            key,
+            deadline: Deadline::In(millis),
+            only: ExpireIf::Any,
+        } if millis % 1_000 == 0 => {
+            write_words(out, b"EXPIRE", &[key]);
+            write!(out, " {}", millis / 1_000).expect("a vector takes every byte");
+        }
+        other => batch::write_change(out, other),
     }
 }
 

@@ -86,6 +86,7 @@ fn form(row: &Row, name: &str) -> Reply {
         Keys::None => (0, 0, 0),
         Keys::First => (1, 1, 1),
         Keys::All => (1, -1, 1),
+        Keys::Odd => (1, -1, 2),
     };
     let sub = |sub: &Row| form(sub, &format!("{}|{}", row.name, sub.name));
     let mut fields = vec![

@@ -6,6 +6,7 @@
 //! | integer | `:5` | the same |
 //! | bulk | `$4`, then the bytes | the same |
 //! | null | `$-1` | `_` |
+//! | null array | `*-1` | `_` |
 //! | array | `*2`, then two replies | the same |
 //! | map | `*4`, then key, value, key, value | `%2`, then the same |
 //!
@@ -51,6 +52,8 @@ pub enum Reply {
     Bulk(Bytes),
     /// Nothing is there.
     Null,
+    /// No replies, where there could have been some.
+    NullArray,
     /// Replies in order.
     Array(Vec<Reply>),
     /// Keys and values, in order.
@@ -115,6 +118,10 @@ impl Reply {
                 Protocol::Two => b"$-1\r\n",
                 Protocol::Three => b"_\r\n",
             }),
+            Self::NullArray => out.extend_from_slice(match protocol {
+                Protocol::Two => b"*-1\r\n",
+                Protocol::Three => b"_\r\n",
+            }),
             Self::Array(elements) => {
                 push(out, format_args!("*{}\r\n", elements.len()));
                 for element in elements {
@@ -176,6 +183,7 @@ mod tests {
     fn null_and_map_are_what_the_version_has_for_them() {
         assert_eq!(written(&Reply::Null), ["$-1\r\n", "_\r\n"]);
         assert_eq!(written(&Reply::found(None)), ["$-1\r\n", "_\r\n"]);
+        assert_eq!(written(&Reply::NullArray), ["*-1\r\n", "_\r\n"]);
         let map = Reply::Map(vec![(Reply::text("a"), Reply::Null)]);
         let nested = Reply::Array(vec![map]);
         let expected = [

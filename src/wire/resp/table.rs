@@ -2,7 +2,7 @@
 
 use super::command::{self, Request, RequestError};
 use super::frame::Arguments;
-use super::{catalog, connect};
+use super::{catalog, change, connect, look};
 
 /// One command, or one subcommand of a command.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) enum Keys {
     First,
     /// All behind the name.
     All,
+    /// Every other one behind the name.
+    Odd,
 }
 
 impl Row {
@@ -129,10 +131,6 @@ fn unknown(name: &[u8], arguments: Arguments<'_>) -> RequestError {
 
 /// Commands of Redis that would be a lie here, and why. `COMMAND` does not list them.
 const REFUSED: &[(&str, &str)] = &[
-    (
-        "setnx",
-        "no single command sets a key only where there is none yet",
-    ),
     ("time", "the servers' clocks are not one clock"),
     (
         "wait",
@@ -191,42 +189,64 @@ const fn family(
 /// In the order of the names, because they are searched by halves.
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
+    row_of("append", 3, WRITE, Keys::First, "string", "Adds something to the end of a value", change::write),
     row_of("auth", -2, CONNECT, Keys::None, "connection", "Says who is there: nobody needs a password", connect::auth),
-    row_of("cas", 4, WRITE, Keys::First, "string", "Sets a key that holds an expected value", command::write),
+    row_of("cas", 4, WRITE, Keys::First, "string", "Sets a key that holds an expected value", change::write),
     family("client", -2, "connection", "Asks and tells about connections", read_subcommand, CLIENT),
     family("cluster", -2, "cluster", "Is always an error: no server holds only a part of the keys", connect::cluster, &[]),
     family("command", -1, "server", "Tells which commands there are", catalog::command, COMMAND),
     family("config", -2, "server", "Tells how this server was started", read_subcommand, CONFIG),
-    row_of("dbsize", 1, READ, Keys::None, "server", "Counts the keys", command::look),
-    row_of("decr", 2, WRITE, Keys::First, "string", "Takes 1 from a number", command::write),
-    row_of("decrby", 3, WRITE, Keys::First, "string", "Takes something from a number", command::write),
-    row_of("del", -2, DELETE, Keys::First, "generic", "Removes a key", command::write),
-    row_of("delete", 2, DELETE, Keys::First, "generic", "Removes a key", command::write),
+    row_of("dbsize", 1, READ, Keys::None, "server", "Counts the keys", look::look),
+    row_of("decr", 2, WRITE, Keys::First, "string", "Takes 1 from a number", change::write),
+    row_of("decrby", 3, WRITE, Keys::First, "string", "Takes something from a number", change::write),
+    row_of("del", -2, DELETE, Keys::All, "generic", "Removes keys", change::write),
+    row_of("delete", 2, DELETE, Keys::First, "generic", "Removes a key", change::write),
+    row_of("discard", 1, CONNECT, Keys::None, "transactions", "Forgets a transaction", change::transaction),
     row_of("echo", 2, CONNECT, Keys::None, "connection", "Says the same again", connect::echo),
-    row_of("exists", -2, READ, Keys::All, "generic", "Counts which of these keys are there", command::look),
-    row_of("get", 2, READ, Keys::First, "string", "Reads the value of a key", command::look),
-    row_of("getrange", 4, WALK, Keys::First, "string", "Reads a part of a value", command::look),
+    row_of("exec", 1, CONNECT, Keys::None, "transactions", "Runs a transaction", change::transaction),
+    row_of("exists", -2, READ, Keys::All, "generic", "Counts which of these keys are there", look::look),
+    row_of("expire", -3, WRITE, Keys::First, "generic", "Lets a key end in so many seconds", change::write),
+    row_of("expireat", -3, WRITE, Keys::First, "generic", "Lets a key end at a time in seconds", change::write),
+    row_of("flushall", -1, DELETE, Keys::None, "server", "Removes all keys", change::write),
+    row_of("flushdb", -1, DELETE, Keys::None, "server", "Removes all keys", change::write),
+    row_of("get", 2, READ, Keys::First, "string", "Reads the value of a key", look::look),
+    row_of("getdel", 2, WRITE, Keys::First, "string", "Removes a key, and reads what it held", change::write),
+    row_of("getrange", 4, WALK, Keys::First, "string", "Reads a part of a value", look::look),
+    row_of("getset", 3, WRITE, Keys::First, "string", "Sets a key, and reads what it held", change::write),
     row_of("hello", -1, CONNECT, Keys::None, "connection", "Chooses the version of the protocol", connect::hello),
-    row_of("incr", 2, WRITE, Keys::First, "string", "Adds 1 to a number", command::write),
-    row_of("incrby", 3, WRITE, Keys::First, "string", "Adds something to a number", command::write),
+    row_of("incr", 2, WRITE, Keys::First, "string", "Adds 1 to a number", change::write),
+    row_of("incrby", 3, WRITE, Keys::First, "string", "Adds something to a number", change::write),
     row_of("info", -1, SERVER, Keys::None, "server", "Tells how this server is doing, for people", command::info),
-    row_of("keys", 2, WALK, Keys::None, "generic", "Lists the keys that match a pattern", command::look),
-    row_of("mget", -2, READ, Keys::All, "string", "Reads the values of some keys at one moment", command::look),
-    row_of("once", -5, WRITE, Keys::None, "generic", "Writes at most once, however often it is sent", command::once),
+    row_of("keys", 2, WALK, Keys::None, "generic", "Lists the keys that match a pattern", look::look),
+    row_of("mget", -2, READ, Keys::All, "string", "Reads the values of some keys at one moment", look::look),
+    row_of("mset", -3, WRITE, Keys::Odd, "string", "Sets some keys as one", change::write),
+    row_of("multi", 1, CONNECT, Keys::None, "transactions", "Collects what follows for a transaction", change::transaction),
+    row_of("once", -5, WRITE, Keys::None, "generic", "Writes at most once, however often it is sent", change::once),
+    row_of("persist", 2, WRITE, Keys::First, "generic", "Takes the end of a key away", change::write),
+    row_of("pexpire", -3, WRITE, Keys::First, "generic", "Lets a key end in so many milliseconds", change::write),
+    row_of("pexpireat", -3, WRITE, Keys::First, "generic", "Lets a key end at a time in milliseconds", change::write),
     row_of("ping", -1, CONNECT, Keys::None, "connection", "Asks whether anyone is there", connect::ping),
-    row_of("put", 3, WRITE, Keys::First, "string", "Sets a key", command::write),
+    row_of("psetex", 4, WRITE, Keys::First, "string", "Sets a key for so many milliseconds", change::write),
+    row_of("pttl", 2, READ, Keys::First, "generic", "Tells how many milliseconds a key still stays", look::look),
+    row_of("put", 3, WRITE, Keys::First, "string", "Sets a key", change::write),
     row_of("quit", -1, CONNECT, Keys::None, "connection", "Closes the connection", connect::quit),
     row_of("readonly", 1, CONNECT, Keys::None, "cluster", "Lets this connection's reads be stale", connect::readonly),
     row_of("readwrite", 1, CONNECT, Keys::None, "cluster", "Lets this connection's reads be linearizable again", connect::readonly),
     row_of("reset", 1, CONNECT, Keys::None, "connection", "Makes this connection as it was at first", connect::reset),
-    row_of("scan", -2, WALK, Keys::None, "generic", "Lists the keys, some at a time", command::look),
+    row_of("scan", -2, WALK, Keys::None, "generic", "Lists the keys, some at a time", look::look),
     row_of("select", 2, CONNECT, Keys::None, "connection", "Chooses the one database there is", connect::select),
-    row_of("session", 1, &["write"], Keys::None, "generic", "Opens a session for ONCE", command::session),
-    row_of("set", -3, WRITE, Keys::First, "string", "Sets a key", command::write),
+    row_of("session", 1, &["write"], Keys::None, "generic", "Opens a session for ONCE", change::session),
+    row_of("set", -3, WRITE, Keys::First, "string", "Sets a key", change::write),
+    row_of("setex", 4, WRITE, Keys::First, "string", "Sets a key for so many seconds", change::write),
+    row_of("setnx", 3, WRITE, Keys::First, "string", "Sets a key that is not there", change::write),
+    row_of("setrange", 4, WRITE, Keys::First, "string", "Overwrites a part of a value", change::write),
     row_of("status", 1, SERVER, Keys::None, "server", "Tells how this server is doing, for programs", command::status),
-    row_of("strlen", 2, READ, Keys::First, "string", "Tells how long a value is", command::look),
-    row_of("type", 2, READ, Keys::First, "generic", "Tells whether a key is there: all values are strings", command::look),
-    row_of("unlink", -2, DELETE, Keys::First, "generic", "Removes a key", command::write),
+    row_of("strlen", 2, READ, Keys::First, "string", "Tells how long a value is", look::look),
+    row_of("ttl", 2, READ, Keys::First, "generic", "Tells how many seconds a key still stays", look::look),
+    row_of("type", 2, READ, Keys::First, "generic", "Tells whether a key is there: all values are strings", look::look),
+    row_of("unlink", -2, DELETE, Keys::All, "generic", "Removes keys", change::write),
+    row_of("unwatch", 1, CONNECT, Keys::None, "transactions", "Watches no key any more", change::transaction),
+    row_of("watch", -2, CONNECT, Keys::All, "transactions", "Lets the next transaction fail if these keys are changed", look::watch),
 ];
 
 #[rustfmt::skip]

@@ -49,6 +49,19 @@ fn get(local: bool, key: &str) -> Request {
     Request::Read { local, read }
 }
 
+fn ttl(local: bool, key: &str) -> Request {
+    let read = Read::Ttl { key: bytes(key) };
+    Request::Read { local, read }
+}
+
+fn expire(seconds: u64) -> Write {
+    Write::Expire {
+        key: bytes("apple"),
+        deadline: Deadline::In(seconds * 1_000),
+        only: ExpireIf::Any,
+    }
+}
+
 fn list(local: bool, prefix: &str) -> Request {
     let read = Read::List {
         prefix: bytes(prefix),
@@ -91,6 +104,13 @@ fn every_request_has_a_line() {
         ("FAIL", Request::Fail),
         ("RECOVER", Request::Recover),
         ("LOCAL GET apple", get(true, "apple")),
+        ("TTL apple", ttl(false, "apple")),
+        ("local ttl apple", ttl(true, "apple")),
+        (
+            "EXPIRE apple 60",
+            Request::Write(Command::Write(expire(60))),
+        ),
+        ("ONCE 1 2 expire apple 0", once(1, 2, expire(0))),
         ("LOCAL LIST", list(true, "")),
         ("LOCAL LIST ap", list(true, "ap")),
         ("ONCE 12 7 PUT k v w", once(12, 7, put("k", "v w"))),
@@ -208,11 +228,11 @@ fn missing_arguments_are_named() {
         ("CAS k", "the expected value after the key"),
         ("CAS k a", "the new value after the expected one"),
         ("INCR", "a key after INCR"),
-        ("LOCAL", "GET or LIST after LOCAL"),
+        ("LOCAL", "GET, LIST or TTL after LOCAL"),
         ("LOCAL GET", "a key after GET"),
         ("ONCE", "a session after ONCE"),
         ("ONCE 1", "a seq after the session"),
-        ("ONCE 1 1", "PUT, DELETE, CAS or INCR after the seq"),
+        ("ONCE 1 1", "PUT, DELETE, CAS, INCR or EXPIRE after the seq"),
         ("ONCE 1 1 PUT", "a key after PUT"),
         ("ONCE 1 1 PUT k", "a value after the key"),
     ] {
@@ -307,23 +327,23 @@ fn a_wrong_word_is_shown() {
         ),
         (
             "LOCAL PUT k v",
-            r#"ERROR BAD_REQUEST expected GET or LIST after LOCAL, found "PUT""#,
+            r#"ERROR BAD_REQUEST expected GET, LIST or TTL after LOCAL, found "PUT""#,
         ),
         (
             "LOCAL LOCAL GET k",
-            r#"ERROR BAD_REQUEST expected GET or LIST after LOCAL, found "LOCAL""#,
+            r#"ERROR BAD_REQUEST expected GET, LIST or TTL after LOCAL, found "LOCAL""#,
         ),
         (
             "LOCAL FROB",
-            r#"ERROR BAD_REQUEST expected GET or LIST after LOCAL, found "FROB""#,
+            r#"ERROR BAD_REQUEST expected GET, LIST or TTL after LOCAL, found "FROB""#,
         ),
         (
             "ONCE 1 1 GET k",
-            r#"ERROR BAD_REQUEST expected PUT, DELETE, CAS or INCR after the seq, found "GET""#,
+            r#"ERROR BAD_REQUEST expected PUT, DELETE, CAS, INCR or EXPIRE after the seq, found "GET""#,
         ),
         (
             "ONCE 1 1 SESSION",
-            r#"ERROR BAD_REQUEST expected PUT, DELETE, CAS or INCR after the seq, found "SESSION""#,
+            r#"ERROR BAD_REQUEST expected PUT, DELETE, CAS, INCR or EXPIRE after the seq, found "SESSION""#,
         ),
         (
             "ONCE 1 0 PUT k v",

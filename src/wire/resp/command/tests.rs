@@ -1,6 +1,9 @@
 use super::super::frame::FrameBuffer;
+use super::super::look::{SCAN_COUNT_MAX, Scan, Unit};
 use super::super::reply::Protocol;
 use super::*;
+use crate::kv::change::OUT_OF_RANGE;
+use crate::kv::command::{Deadline, ExpireIf, Lifetime, Outcome, Presence, SessionId, Step, Write};
 
 /// Reads a request of these words.
 fn read(words: &[&[u8]]) -> Result<Request, RequestError> {
@@ -43,8 +46,38 @@ fn incr(by: i64) -> Write {
     }
 }
 
+fn set(only: Presence, lifetime: Lifetime) -> Write {
+    Write::Set {
+        key: bytes("k"),
+        value: bytes("v"),
+        only,
+        lifetime,
+    }
+}
+
+fn within(millis: u64) -> Lifetime {
+    Lifetime::Until(Deadline::In(millis))
+}
+
+fn expire(deadline: Deadline, only: ExpireIf) -> Write {
+    Write::Expire {
+        key: bytes("k"),
+        deadline,
+        only,
+    }
+}
+
 #[test]
 fn changes_are_read() {
+    let append = Write::Append {
+        key: bytes("k"),
+        value: bytes("v"),
+    };
+    let set_range = Write::SetRange {
+        key: bytes("k"),
+        offset: 3,
+        value: bytes("v"),
+    };
     let cas = Write::Cas {
         key: bytes("k"),
         expected: bytes("a"),
@@ -64,9 +97,77 @@ fn changes_are_read() {
         ("DEL k", delete.clone(), Tell::Count),
         ("UNLINK k", delete.clone(), Tell::Count),
         ("DELETE k", delete, Tell::Count),
+        (
+            "SETNX k v",
+            set(Presence::Absent, Lifetime::Endless),
+            Tell::Count,
+        ),
+        ("SETEX k 2 v", set(Presence::Any, within(2_000)), Tell::Done),
+        ("PSETEX k 2 v", set(Presence::Any, within(2)), Tell::Done),
+        (
+            "SET k v NX",
+            set(Presence::Absent, Lifetime::Endless),
+            Tell::Done,
+        ),
+        (
+            "SET k v xx keepttl",
+            set(Presence::Present, Lifetime::Kept),
+            Tell::Done,
+        ),
+        (
+            "SET k v NX PX 30",
+            set(Presence::Absent, within(30)),
+            Tell::Done,
+        ),
+        (
+            "SET k v EX 30 NX",
+            set(Presence::Absent, within(30_000)),
+            Tell::Done,
+        ),
+        (
+            "SET k v EXAT 30",
+            set(Presence::Any, Lifetime::Until(Deadline::At(30_000))),
+            Tell::Done,
+        ),
+        (
+            "SET k v PXAT 30",
+            set(Presence::Any, Lifetime::Until(Deadline::At(30))),
+            Tell::Done,
+        ),
+        ("APPEND k v", append, Tell::Done),
+        ("SETRANGE k 3 v", set_range, Tell::Done),
+        (
+            "EXPIRE k 2",
+            expire(Deadline::In(2_000), ExpireIf::Any),
+            Tell::Count,
+        ),
+        (
+            "PEXPIRE k 2 nx",
+            expire(Deadline::In(2), ExpireIf::Endless),
+            Tell::Count,
+        ),
+        (
+            "EXPIRE k -5 xx",
+            expire(Deadline::At(0), ExpireIf::Mortal),
+            Tell::Count,
+        ),
+        (
+            "EXPIREAT k 2 GT XX",
+            expire(Deadline::At(2_000), ExpireIf::Later),
+            Tell::Count,
+        ),
+        (
+            "PEXPIREAT k 2 LT",
+            expire(Deadline::At(2), ExpireIf::Sooner),
+            Tell::Count,
+        ),
+        ("PERSIST k", Write::Persist { key: bytes("k") }, Tell::Count),
     ] {
-        let command = Command::Write(write.clone());
-        assert_eq!(line(text), Ok(Request::Write { command, tell }), "{text}");
+        let change = Change {
+            steps: vec![Step::Write(write.clone())],
+            tell: tell.clone(),
+        };
+        assert_eq!(line(text), Ok(Request::Change(change)), "{text}");
         let command = Command::Once {
             session: SessionId(7),
             seq: 3,
@@ -83,6 +184,94 @@ fn changes_are_read() {
             tell: Tell::Done
         })
     );
+}
+
+#[test]
+fn what_takes_several_steps_is_one_transaction() {
+    let get = || Step::Get { key: bytes("k") };
+    let delete = |key| Step::Write(Write::Delete { key: bytes(key) });
+    for (text, steps, tell) in [
+        ("DEL k l", vec![delete("k"), delete("l")], Tell::Count),
+        (
+            "MSET k v l w",
+            vec![Step::Write(put("k", "v")), Step::Write(put("l", "w"))],
+            Tell::All,
+        ),
+        (
+            "GETSET k v",
+            vec![get(), Step::Write(put("k", "v"))],
+            Tell::Before,
+        ),
+        (
+            "SET k v GET",
+            vec![get(), Step::Write(put("k", "v"))],
+            Tell::Before,
+        ),
+        (
+            "SET k v get nx px 5",
+            vec![get(), Step::Write(set(Presence::Absent, within(5)))],
+            Tell::Before,
+        ),
+        ("GETDEL k", vec![get(), delete("k")], Tell::Before),
+        ("FLUSHALL", vec![Step::Clear], Tell::All),
+        ("FLUSHDB async", vec![Step::Clear], Tell::All),
+    ] {
+        let Ok(Request::Change(change)) = line(text) else {
+            panic!("{text}")
+        };
+        assert_eq!(change.steps, steps, "{text}");
+        assert_eq!(change.tell, tell, "{text}");
+        let (command, count, _) = change.into_command();
+        assert!(matches!(command, Command::Exec(_)), "{text}");
+        assert_eq!(count, steps.len());
+        assert!(line(&format!("ONCE 7 3 {text}")).is_err(), "{text}");
+    }
+}
+
+/// In the words of Redis 7, where it has some.
+#[test]
+fn wrong_options_are_errors() {
+    for (text, error) in [
+        ("SET k v NX XX", "ERR syntax error"),
+        ("SET k v EX 1 PX 1", "ERR syntax error"),
+        ("SET k v KEEPTTL EX 1", "ERR syntax error"),
+        ("SET k v EX", "ERR syntax error"),
+        ("SET k v FOO", "ERR syntax error"),
+        (
+            "SET k v EX x",
+            "ERR value is not an integer or out of range",
+        ),
+        ("SET k v EX 0", "ERR invalid expire time in 'set' command"),
+        (
+            "SET k v PXAT -1",
+            "ERR invalid expire time in 'set' command",
+        ),
+        ("SETEX k 0 v", "ERR invalid expire time in 'setex' command"),
+        (
+            "EXPIRE k 9223372036854775807",
+            "ERR invalid expire time in 'expire' command",
+        ),
+        ("EXPIRE k 1 FOO", "ERR Unsupported option FOO"),
+        (
+            "EXPIRE k 1 GT LT",
+            "ERR GT and LT options at the same time are not compatible",
+        ),
+        (
+            "EXPIRE k 1 NX GT",
+            "ERR NX and XX, GT or LT options at the same time are not compatible",
+        ),
+        (
+            "MSET k v l",
+            "ERR wrong number of arguments for 'mset' command",
+        ),
+        ("SETRANGE k -1 v", "ERR offset is out of range"),
+        ("FLUSHALL now", "ERR syntax error"),
+    ] {
+        assert_eq!(line(text).unwrap_err().to_string(), error, "{text}");
+    }
+    let many = [vec![&b"DEL"[..]], vec![&b"k"[..]; 16_385]].concat();
+    assert!(read(&many).is_err());
+    assert!(read(&many[..16_385]).is_ok());
 }
 
 #[test]
@@ -105,6 +294,8 @@ fn questions_are_read() {
         ("TYPE k", Read::Kind(k())),
         ("KEYS *", Read::Keys(bytes("*"))),
         ("DBSIZE", Read::Size),
+        ("TTL k", Read::Ttl(k(), Unit::Seconds)),
+        ("PTTL k", Read::Ttl(k(), Unit::Millis)),
         ("SCAN 0", scan(0, None, 10, true)),
         ("SCAN 17 MATCH a* COUNT 5", scan(17, Some("a*"), 5, true)),
         (
@@ -270,22 +461,6 @@ fn what_is_wrong_is_told_in_the_words_of_redis() {
 fn what_is_refused_names_its_reason() {
     for (text, error) in [
         (
-            "SET k v NX",
-            "ERR 'set' with option 'NX' is refused: only SET key value is kept",
-        ),
-        (
-            "SET k v ex 10",
-            "ERR 'set' with option 'ex' is refused: only SET key value is kept",
-        ),
-        (
-            "DEL a b",
-            "ERR 'del' of several keys is refused: they would not be removed in one step",
-        ),
-        (
-            "SETNX k v",
-            "ERR 'setnx' is refused: no single command sets a key only where there is none yet",
-        ),
-        (
             "TIME",
             "ERR 'time' is refused: the servers' clocks are not one clock",
         ),
@@ -304,10 +479,6 @@ fn what_is_refused_names_its_reason() {
         (
             "ONCE 1 1 ONCE 1 2 SET k v",
             "ERR expected a command that changes one key after the seq, found 'ONCE'",
-        ),
-        (
-            "ONCE 1 1 SET k v NX",
-            "ERR 'set' with option 'NX' is refused: only SET key value is kept",
         ),
         ("GET ", "ERR expected a key of at least 1 byte"),
     ] {
@@ -360,21 +531,24 @@ fn an_error_is_bounded_whatever_is_wrong() {
 
 #[test]
 fn outcomes_are_told_as_the_command_asks() {
-    let done = |outcome| outcome_reply(outcome, Tell::Done);
-    let count = |outcome| outcome_reply(outcome, Tell::Count);
+    let code = |reply: Reply, code: &str| match reply {
+        Reply::Error(text) => assert!(text.starts_with(code), "{text}"),
+        other => panic!("{other:?}"),
+    };
+    let done = |outcome| Tell::Done.told(&mut std::iter::once(outcome), 1);
+    let count = |outcome| Tell::Count.told(&mut std::iter::once(outcome), 1);
     assert_eq!(done(Outcome::Ok), Reply::OK);
     assert_eq!(count(Outcome::Ok), Reply::Integer(1));
     assert_eq!(count(Outcome::NotFound), Reply::Integer(0));
-    let instead = |outcome| outcome_reply(outcome, Tell::Instead);
+    assert_eq!(count(Outcome::Unmet), Reply::Integer(0));
+    // An error of a session is no count.
+    code(count(Outcome::NoSession), "NOSESSION ");
+    let instead = |outcome| Tell::Instead.told(&mut std::iter::once(outcome), 1);
     assert_eq!(instead(Outcome::Ok), Reply::Integer(1));
     assert_eq!(instead(Outcome::NotFound), Reply::Null);
     assert_eq!(instead(Outcome::Mismatch(bytes("x"))), Reply::text("x"));
     assert_eq!(done(Outcome::Number(-4)), Reply::Integer(-4));
     assert_eq!(done(Outcome::Session(SessionId(1))), Reply::Integer(1));
-    let code = |reply: Reply, code: &str| match reply {
-        Reply::Error(text) => assert!(text.starts_with(code), "{text}"),
-        other => panic!("{other:?}"),
-    };
     code(done(Outcome::StaleSeq(5)), "STALESEQ expected seq 5");
     code(done(Outcome::NoSession), "NOSESSION ");
     code(

@@ -1,0 +1,131 @@
+//! Transactions of a connection: what is collected between `MULTI` and `EXEC`, and what was watched.
+//!
+//! Nothing is done before `EXEC`: then all steps go through the log as one command, with what the
+//! watched keys were like. Whether they still are is decided where the command is applied, by the log
+//! alone, so no lock is held in between, and a connection that is lost leaves nothing behind.
+//!
+//! What can be a step is collected; what no log can answer (`KEYS`, `SCAN`, what is about this server
+//! or connection) is refused, and the whole transaction with it.
+
+use crate::kv::command::{Bytes, Outcome, Step, Transaction, WATCHED_MAX, Watched};
+use crate::replica::SharedStore;
+use crate::wire::resp::{Reply, Request, RequestError, Tell, too_large};
+
+/// What is collected.
+#[derive(Debug, Default)]
+pub(super) struct Multi {
+    items: Vec<Item>,
+    steps: Vec<Step>,
+    bytes: usize,
+    /// A request was refused, and the client was told so.
+    spoilt: bool,
+}
+
+/// One request of a transaction.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// Its answer is known.
+    Known(Reply),
+    /// So many steps, and how they are told.
+    Steps(usize, Tell),
+}
+
+/// What the next transaction rests on.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    watched: Vec<Watched>,
+}
+
+impl Watch {
+    /// Adds keys as they are now. One that is watched already stays as it was then.
+    pub(super) fn add(&mut self, mut keys: Vec<Bytes>, store: &SharedStore) -> Reply {
+        keys.retain(|key| self.watched.iter().all(|watched| watched.key != *key));
+        if self.watched.len() + keys.len() > WATCHED_MAX {
+            return Reply::error(format_args!(
+                "expected at most {WATCHED_MAX} watched keys on a connection"
+            ));
+        }
+        let store = store.lock();
+        self.watched.extend(keys.into_iter().map(|key| Watched {
+            version: store.version(&key),
+            key,
+        }));
+        Reply::OK
+    }
+}
+
+impl Multi {
+    /// Collects a request, and tells its client.
+    pub(super) fn queue(&mut self, request: Result<Request, RequestError>) -> Reply {
+        let (steps, tell) = match request {
+            Ok(Request::Change(change)) => (change.steps, change.tell),
+            Ok(Request::Read(read)) => match read.steps() {
+                Some(steps) => (steps, Tell::Read(read)),
+                None => return self.refuse(not_allowed()),
+            },
+            Ok(Request::Known(reply)) => {
+                self.items.push(Item::Known(reply));
+                return QUEUED;
+            }
+            Ok(Request::Unwatch) => {
+                self.items.push(Item::Known(Reply::OK));
+                return QUEUED;
+            }
+            Ok(Request::Multi) => return Reply::error("MULTI calls can not be nested"),
+            Ok(Request::Watch(_)) => return Reply::error("WATCH inside MULTI is not allowed"),
+            Ok(_) => return self.refuse(not_allowed()),
+            Err(error) => return self.refuse(error.into()),
+        };
+        let bytes: usize = steps.iter().map(Step::bytes).sum();
+        let requests = self.items.len() + 1;
+        let count = (self.steps.len() + steps.len()).max(requests);
+        if let Some(error) = too_large(count, self.bytes + bytes) {
+            return self.refuse(error);
+        }
+        self.bytes += bytes;
+        self.items.push(Item::Steps(steps.len(), tell));
+        self.steps.extend(steps);
+        QUEUED
+    }
+
+    fn refuse(&mut self, error: Reply) -> Reply {
+        self.spoilt = true;
+        error
+    }
+
+    /// What is to be answered, and the transaction; none if nothing is asked of the log.
+    pub(super) fn end(self, watch: Watch) -> Result<(Vec<Item>, Option<Transaction>), Reply> {
+        if self.spoilt {
+            return Err(Reply::Error(
+                "EXECABORT Transaction discarded because of previous errors.".into(),
+            ));
+        }
+        let transaction = Transaction {
+            watched: watch.watched,
+            steps: self.steps,
+        };
+        let watched = transaction.watched.iter();
+        let bytes = watched.map(|watched| watched.key.len()).sum::<usize>() + self.bytes;
+        if let Some(error) = too_large(transaction.steps.len(), bytes) {
+            return Err(error);
+        }
+        let asks = !transaction.watched.is_empty() || !transaction.steps.is_empty();
+        Ok((self.items, asks.then_some(transaction)))
+    }
+}
+
+const QUEUED: Reply = Reply::Simple("QUEUED");
+
+fn not_allowed() -> Reply {
+    Reply::error("Command not allowed inside a transaction")
+}
+
+/// The replies to all requests of a transaction, from what its steps came to.
+pub(super) fn told(items: Vec<Item>, outcomes: Vec<Outcome>) -> Reply {
+    let mut outcomes = outcomes.into_iter();
+    let replies = items.into_iter().map(|item| match item {
+        Item::Known(reply) => reply,
+        Item::Steps(count, tell) => tell.told(&mut outcomes, count),
+    });
+    Reply::Array(replies.collect())
+}

@@ -1,0 +1,471 @@
+//! Requests that change the map: the steps that they take, and how what came of those is told.
+//!
+//! One step goes through the log as it is; several are a transaction, so that a command with several
+//! keys, or one that tells what it replaces, is one thing for everybody.
+
+use super::command::{Request, RequestError, argument, checked_value, integer, key, value, word};
+use super::frame::Arguments;
+use super::look::Read;
+use super::reply::Reply;
+use super::table::{Row, SHOWN_BYTES_MAX, shown};
+use crate::kv::change::OUT_OF_RANGE;
+use crate::kv::command::{
+    Command, Deadline, ExpireIf, Lifetime, MILLIS_MAX, Millis, Outcome, Presence, STEPS_MAX,
+    SessionId, Step, TRANSACTION_BYTES_MAX, Transaction, Write,
+};
+
+/// What a request does to the map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// In order, and as one.
+    pub steps: Vec<Step>,
+    /// How what they come to is told.
+    pub tell: Tell,
+}
+
+/// How what became of some steps is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tell {
+    /// `OK` when it is done, or the number that it left.
+    Done,
+    /// How many of them did something.
+    Count,
+    /// 1 when it is done, else what stands there instead.
+    Instead,
+    /// `OK`.
+    All,
+    /// What the first one found.
+    Before,
+    /// As a question is answered.
+    Read(Read),
+}
+
+impl Change {
+    fn one(write: Write, tell: Tell) -> Self {
+        Self {
+            steps: vec![Step::Write(write)],
+            tell,
+        }
+    }
+
+    /// Tells first what a key held.
+    fn before(write: Write) -> Self {
+        let key = write.key().clone();
+        Self {
+            steps: vec![Step::Get { key }, Step::Write(write)],
+            tell: Tell::Before,
+        }
+    }
+
+    /// The command for the log, how many outcomes it has, and how they are told.
+    pub fn into_command(mut self) -> (Command, usize, Tell) {
+        let count = self.steps.len();
+        let single = self
+            .steps
+            .pop_if(|step| count == 1 && matches!(step, Step::Write(_)));
+        let command = match single {
+            Some(Step::Write(write)) => Command::Write(write),
+            _ => Command::Exec(Box::new(Transaction {
+                watched: Vec::new(),
+                steps: self.steps,
+            })),
+        };
+        (command, count, self.tell)
+    }
+}
+
+/// Why steps are too many for one transaction, if they are.
+pub fn too_large(steps: usize, bytes: usize) -> Option<Reply> {
+    if steps > STEPS_MAX {
+        return Some(Reply::error(format_args!(
+            "expected at most {STEPS_MAX} steps in a transaction, found {steps}"
+        )));
+    }
+    (bytes > TRANSACTION_BYTES_MAX).then(|| {
+        Reply::error(format_args!(
+            "expected at most {TRANSACTION_BYTES_MAX} bytes of keys and values in a transaction, \
+             found {bytes}"
+        ))
+    })
+}
+
+impl Tell {
+    /// Tells what the next `count` outcomes came to, and takes no more than those.
+    pub fn told(self, outcomes: &mut impl Iterator<Item = Outcome>, count: usize) -> Reply {
+        let mut own = outcomes.by_ref().take(count);
+        let reply = match self {
+            Self::Count => count_of(own.by_ref()),
+            Self::All => Reply::OK,
+            Self::Read(read) => read.of_outcomes(own.by_ref()),
+            tell => match own.next() {
+                Some(outcome) => tell.of_one(outcome),
+                None => Reply::OK,
+            },
+        };
+        own.for_each(drop);
+        reply
+    }
+
+    fn of_one(self, outcome: Outcome) -> Reply {
+        match outcome {
+            Outcome::Ok if self == Self::Instead => Reply::Integer(1),
+            Outcome::Ok | Outcome::Steps(_) => Reply::OK,
+            Outcome::NotFound | Outcome::Unmet => Reply::Null,
+            Outcome::Mismatch(value) | Outcome::Value(value) => Reply::Bulk(value),
+            Outcome::Number(number) => Reply::Integer(number),
+            Outcome::Session(SessionId(id)) => {
+                Reply::Integer(i64::try_from(id).expect("sessions are counted from 1"))
+            }
+            Outcome::NotANumber(OUT_OF_RANGE) => {
+                Reply::error("increment or decrement would overflow")
+            }
+            Outcome::NotANumber(_) => Reply::from(RequestError::not_an_integer()),
+            Outcome::StaleSeq(last) => Reply::Error(
+                format!("STALESEQ expected seq {last}, the last of this session, or a higher one")
+                    .into(),
+            ),
+            Outcome::NoSession => Reply::Error(
+                "NOSESSION no such session: it was never opened or has ended (SESSION opens one)"
+                    .into(),
+            ),
+            Outcome::TooLong => {
+                Reply::error("string exceeds maximum allowed size (proto-max-bulk-len)")
+            }
+            Outcome::Remaining(found) => super::look::Unit::Millis.reply(Some(found)),
+            Outcome::Changed => Reply::NullArray,
+        }
+    }
+}
+
+/// How many did something; an error, if one says why none could.
+fn count_of(outcomes: impl Iterator<Item = Outcome>) -> Reply {
+    let mut count = 0;
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Ok => count += 1,
+            Outcome::NotFound | Outcome::Unmet => {}
+            other => return Tell::Done.of_one(other),
+        }
+    }
+    Reply::count(count)
+}
+
+/// Reads what goes through the log.
+pub(super) fn write(row: &Row, arguments: Arguments<'_>) -> Result<Request, RequestError> {
+    let change = change(row, arguments)?;
+    let bytes = change.steps.iter().map(Step::bytes).sum();
+    if change.steps.len() > 1
+        && let Some(Reply::Error(error)) = too_large(change.steps.len(), bytes)
+    {
+        return Err(RequestError::with_code(error));
+    }
+    Ok(Request::Change(change))
+}
+
+fn change(row: &Row, arguments: Arguments<'_>) -> Result<Change, RequestError> {
+    let name = row.name;
+    let at_key = || key(arguments, 1);
+    let at_value = |at| value(arguments, at);
+    let add = |by| at_key().map(|key| Change::one(Write::Incr { key, by }, Tell::Done));
+    Ok(match name {
+        "set" => set(row, arguments)?,
+        "setnx" => {
+            let (key, value) = (at_key()?, at_value(2)?);
+            let write = Write::Set {
+                key,
+                value,
+                only: Presence::Absent,
+                lifetime: Lifetime::Endless,
+            };
+            Change::one(write, Tell::Count)
+        }
+        "setex" | "psetex" => {
+            let key = at_key()?;
+            let unit = if name == "setex" { SECOND } else { 1 };
+            let lifetime = Lifetime::Until(positive(row, arguments, 2, unit, Deadline::In)?);
+            let write = Write::Set {
+                key,
+                value: at_value(3)?,
+                only: Presence::Any,
+                lifetime,
+            };
+            Change::one(write, Tell::Done)
+        }
+        "put" => {
+            let (key, value) = (at_key()?, at_value(2)?);
+            Change::one(Write::Put { key, value }, Tell::Done)
+        }
+        "getset" => {
+            let (key, value) = (at_key()?, at_value(2)?);
+            Change::before(Write::Put { key, value })
+        }
+        "getdel" => Change::before(Write::Delete { key: at_key()? }),
+        "mset" => mset(arguments)?,
+        "append" => {
+            let (key, value) = (at_key()?, at_value(2)?);
+            Change::one(Write::Append { key, value }, Tell::Done)
+        }
+        "setrange" => {
+            let key = at_key()?;
+            let offset = u64::try_from(integer(argument(arguments, 2))?)
+                .map_err(|_| RequestError::new("offset is out of range"))?;
+            let value = at_value(3)?;
+            Change::one(Write::SetRange { key, offset, value }, Tell::Done)
+        }
+        "cas" => {
+            let (key, expected, new) = (at_key()?, at_value(2)?, at_value(3)?);
+            Change::one(Write::Cas { key, expected, new }, Tell::Instead)
+        }
+        "incr" => add(1)?,
+        "decr" => add(-1)?,
+        "incrby" => add(integer(argument(arguments, 2))?)?,
+        "decrby" => {
+            let by = integer(argument(arguments, 2))?.checked_neg();
+            add(by.ok_or_else(|| RequestError::new("decrement would overflow"))?)?
+        }
+        "expire" => expire(row, arguments, SECOND, Deadline::In)?,
+        "pexpire" => expire(row, arguments, 1, Deadline::In)?,
+        "expireat" => expire(row, arguments, SECOND, Deadline::At)?,
+        "pexpireat" => expire(row, arguments, 1, Deadline::At)?,
+        "persist" => Change::one(Write::Persist { key: at_key()? }, Tell::Count),
+        "flushall" | "flushdb" => {
+            flush_options(arguments)?;
+            Change {
+                steps: vec![Step::Clear],
+                tell: Tell::All,
+            }
+        }
+        // `del`, `unlink`, `delete`
+        _ => {
+            let keys = super::command::keys(arguments)?.into_iter();
+            Change {
+                steps: keys.map(|key| Step::Write(Write::Delete { key })).collect(),
+                tell: Tell::Count,
+            }
+        }
+    })
+}
+
+fn mset(arguments: Arguments<'_>) -> Result<Change, RequestError> {
+    if arguments.len().is_multiple_of(2) {
+        return Err(RequestError::arity("mset"));
+    }
+    let steps = (1..arguments.len()).step_by(2).map(|at| {
+        let key = key(arguments, at)?;
+        let value = checked_value(argument(arguments, at + 1))?;
+        Ok(Step::Write(Write::Put { key, value }))
+    });
+    Ok(Change {
+        steps: steps.collect::<Result<_, RequestError>>()?,
+        tell: Tell::All,
+    })
+}
+
+fn set(row: &Row, arguments: Arguments<'_>) -> Result<Change, RequestError> {
+    let (key, value) = (key(arguments, 1)?, value(arguments, 2)?);
+    let (mut only, mut lifetime, mut before) = (Presence::Any, None, false);
+    let mut at = 3;
+    while at < arguments.len() {
+        let word = word(arguments, at);
+        let deadline: Option<(Millis, fn(Millis) -> Deadline)> = match &*word {
+            b"ex" => Some((SECOND, Deadline::In)),
+            b"px" => Some((1, Deadline::In)),
+            b"exat" => Some((SECOND, Deadline::At)),
+            b"pxat" => Some((1, Deadline::At)),
+            _ => None,
+        };
+        if let Some((unit, deadline)) = deadline {
+            at += 1;
+            arguments.get(at).ok_or_else(RequestError::syntax)?;
+            let deadline = positive(row, arguments, at, unit, deadline)?;
+            if lifetime.replace(Lifetime::Until(deadline)).is_some() {
+                return Err(RequestError::syntax());
+            }
+        } else {
+            let again = match &*word {
+                b"nx" => std::mem::replace(&mut only, Presence::Absent) == Presence::Present,
+                b"xx" => std::mem::replace(&mut only, Presence::Present) == Presence::Absent,
+                b"keepttl" => lifetime.replace(Lifetime::Kept).is_some(),
+                b"get" => {
+                    before = true;
+                    false
+                }
+                _ => true,
+            };
+            if again {
+                return Err(RequestError::syntax());
+            }
+        }
+        at += 1;
+    }
+    let plain = only == Presence::Any && lifetime.is_none();
+    let write = if plain {
+        Write::Put { key, value }
+    } else {
+        Write::Set {
+            key,
+            value,
+            only,
+            lifetime: lifetime.unwrap_or(Lifetime::Endless),
+        }
+    };
+    Ok(if before {
+        Change::before(write)
+    } else {
+        Change::one(write, Tell::Done)
+    })
+}
+
+const SECOND: Millis = 1_000;
+
+/// A time for a key that is set now: it must lie ahead.
+fn positive(
+    row: &Row,
+    arguments: Arguments<'_>,
+    at: usize,
+    unit: Millis,
+    deadline: fn(Millis) -> Deadline,
+) -> Result<Deadline, RequestError> {
+    let number = integer(argument(arguments, at))?;
+    match millis(number, unit) {
+        Some(millis) if number > 0 => Ok(deadline(millis)),
+        _ => Err(invalid_time(row)),
+    }
+}
+
+/// In milliseconds; what lies before 1970 is as over as 1970.
+fn millis(number: i64, unit: Millis) -> Option<Millis> {
+    let number = u64::try_from(number).unwrap_or(0);
+    number
+        .checked_mul(unit)
+        .filter(|&millis| millis <= MILLIS_MAX)
+}
+
+fn invalid_time(row: &Row) -> RequestError {
+    RequestError::new(format_args!(
+        "invalid expire time in '{}' command",
+        row.name
+    ))
+}
+
+fn expire(
+    row: &Row,
+    arguments: Arguments<'_>,
+    unit: Millis,
+    deadline: fn(Millis) -> Deadline,
+) -> Result<Change, RequestError> {
+    let key = key(arguments, 1)?;
+    let number = integer(argument(arguments, 2))?;
+    let millis = millis(number, unit).ok_or_else(|| invalid_time(row))?;
+    // A life of nothing is over, whatever time it is.
+    let deadline = if number > 0 {
+        deadline(millis)
+    } else {
+        Deadline::At(0)
+    };
+    let only = expire_if(arguments)?;
+    let write = Write::Expire {
+        key,
+        deadline,
+        only,
+    };
+    Ok(Change::one(write, Tell::Count))
+}
+
+fn expire_if(arguments: Arguments<'_>) -> Result<ExpireIf, RequestError> {
+    let mut only = ExpireIf::Any;
+    for at in 3..arguments.len() {
+        let next = match &*word(arguments, at) {
+            b"nx" => ExpireIf::Endless,
+            b"xx" => ExpireIf::Mortal,
+            b"gt" => ExpireIf::Later,
+            b"lt" => ExpireIf::Sooner,
+            _ => {
+                let option = shown(argument(arguments, at), SHOWN_BYTES_MAX);
+                return Err(RequestError::new(format_args!(
+                    "Unsupported option {option}"
+                )));
+            }
+        };
+        only = match (only, next) {
+            (ExpireIf::Any, next) => next,
+            (one, next) if one == next => next,
+            // One that is later than another end needs that one to be there.
+            (ExpireIf::Mortal, ExpireIf::Later) | (ExpireIf::Later, ExpireIf::Mortal) => {
+                ExpireIf::Later
+            }
+            (ExpireIf::Later, ExpireIf::Sooner) | (ExpireIf::Sooner, ExpireIf::Later) => {
+                return Err(RequestError::new(
+                    "GT and LT options at the same time are not compatible",
+                ));
+            }
+            (ExpireIf::Endless, _) | (_, ExpireIf::Endless) => {
+                return Err(RequestError::new(
+                    "NX and XX, GT or LT options at the same time are not compatible",
+                ));
+            }
+            _ => {
+                return Err(RequestError::new(
+                    "XX and LT options at the same time are refused: one of them is kept",
+                ));
+            }
+        };
+    }
+    Ok(only)
+}
+
+/// What is removed is gone at once for everybody, whichever way is asked for.
+fn flush_options(arguments: Arguments<'_>) -> Result<(), RequestError> {
+    match (arguments.len(), &*word(arguments, 1)) {
+        (1, _) | (2, b"async" | b"sync") => Ok(()),
+        _ => Err(RequestError::syntax()),
+    }
+}
+
+/// Reads `ONCE session seq` and a change.
+pub(super) fn once(_: &Row, arguments: Arguments<'_>) -> Result<Request, RequestError> {
+    // What cannot be the id of a session is one that the cluster does not know: session 0.
+    let session = SessionId(crate::text::number(argument(arguments, 1)).unwrap_or(0));
+    let seq = crate::text::number(argument(arguments, 2)).filter(|&seq| seq > 0);
+    let seq = seq
+        .ok_or_else(|| RequestError::new(format_args!("expected a seq from 1 to {}", u64::MAX)))?;
+    let inner = arguments.skip(3);
+    let refused = || {
+        RequestError::new(format_args!(
+            "expected a command that changes one key after the seq, found '{}'",
+            shown(argument(inner, 0), SHOWN_BYTES_MAX)
+        ))
+    };
+    let Request::Change(change) = super::table::read(inner)? else {
+        return Err(refused());
+    };
+    match change.into_command() {
+        (Command::Write(write), _, tell) => Ok(Request::Write {
+            command: Command::Once {
+                session,
+                seq,
+                write,
+            },
+            tell,
+        }),
+        _ => Err(refused()),
+    }
+}
+
+pub(super) fn session(_: &Row, _: Arguments<'_>) -> Result<Request, RequestError> {
+    Ok(Request::Write {
+        command: Command::Session,
+        tell: Tell::Done,
+    })
+}
+
+/// Reads what begins and ends transactions.
+pub(super) fn transaction(row: &Row, _: Arguments<'_>) -> Result<Request, RequestError> {
+    Ok(match row.name {
+        "multi" => Request::Multi,
+        "exec" => Request::Exec,
+        "discard" => Request::Discard,
+        // `unwatch`
+        _ => Request::Unwatch,
+    })
+}
