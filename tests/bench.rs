@@ -5,25 +5,30 @@ mod processes;
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use processes::{Cluster, quince, run, told, until};
+use processes::{Cluster, alone, quince, run, told, until};
 
-/// Exit code, standard output, standard error, of a short run against these servers.
-fn bench(servers: &str, args: &[&str]) -> (i32, String, String) {
-    let short = [
-        "bench",
-        "--servers",
-        servers,
-        "--seconds",
-        "1",
-        "--warmup",
-        "0.1",
+/// Exit code, standard output, standard error, of a run of so many seconds against these servers.
+fn bench_for(seconds: &str, servers: &str, args: &[&str]) -> (i32, String, String) {
+    let all = [
+        &["bench", "--servers", servers, "--seconds", seconds],
+        &["--warmup", "0.1"][..],
+        args,
     ];
-    run(&[&short, args].concat())
+    run(&all.concat())
+}
+
+fn bench(servers: &str, args: &[&str]) -> (i32, String, String) {
+    bench_for("1", servers, args)
 }
 
 /// The JSON object of a run that ends well.
 fn json(servers: &str, args: &[&str]) -> String {
-    let (code, out, err) = bench(servers, &[&["--json"], args].concat());
+    json_for("1", servers, args)
+}
+
+fn json_for(seconds: &str, servers: &str, args: &[&str]) -> String {
+    let args = [&["--json"], args].concat();
+    let (code, out, err) = bench_for(seconds, servers, &args);
     assert_eq!((code, out.lines().count()), (0, 1), "{args:?}: {out}{err}");
     out
 }
@@ -61,6 +66,7 @@ fn connections(cluster: &Cluster, server: u8) -> u32 {
 
 #[test]
 fn every_load_succeeds_in_both_protocols_and_its_history_is_linearizable() {
+    let _alone = alone();
     let cluster = Cluster::start(3, &[]);
     let place = tempfile::tempdir().expect("a directory");
     let history = place.path().join("history");
@@ -227,12 +233,14 @@ fn a_leader_that_cannot_be_reached_is_an_error_and_its_followers_are_not() {
 
 #[test]
 fn a_leader_that_changes_during_the_run_is_told_and_so_is_what_it_costs() {
+    let _alone = alone();
     let mut cluster = Cluster::start(3, &[]);
     let leader = cluster.until_led();
     let pids: Vec<String> = (1..=3).map(|n| format!("{n}={}", cluster.pid(n))).collect();
     let pids = pids.join(",");
     let args = ["--targets", "followers", "--kill-leader", "--pids", &pids];
-    let json = json(&cluster.list(), &args);
+    // Time enough for an election on the slowest of machines.
+    let json = json_for("4", &cluster.list(), &args);
     assert_eq!(
         field(field(&json, "leader"), "leader"),
         format!("\"n{leader}\""),
@@ -255,6 +263,7 @@ fn a_leader_that_changes_during_the_run_is_told_and_so_is_what_it_costs() {
 /// A write is on the disks of a majority before it is acknowledged; a read is not.
 #[test]
 fn writes_cost_syncs_and_everything_costs_time() {
+    let _alone = alone();
     let cluster = Cluster::start(3, &[]);
     let cost = |args: &[&str]| {
         let json = json(&cluster.list(), args);
@@ -273,6 +282,7 @@ fn writes_cost_syncs_and_everything_costs_time() {
 
 #[test]
 fn the_share_of_reads_is_told_and_all_reads_make_no_writes() {
+    let _alone = alone();
     let cluster = Cluster::start(1, &[]);
     let reads = json(&cluster.list(), &["--reads", "100"]);
     assert_eq!(

@@ -224,7 +224,7 @@ impl Args {
         self.pids.as_ref().map(|pids| (fault, pids))
     }
 
-    /// The flags that fit alone but not together, or one line that says why not.
+    /// The load that was asked for, if all flags fit together; or one line that says why not.
     fn check(&self) -> Result<Mix, String> {
         let mix = Mix::new(self.op, self.reads)?;
         if mix.op == Op::Cas && self.value_bytes == 0 {
@@ -243,11 +243,13 @@ impl Args {
                 self.value_bytes
             ));
         }
-        let batch_bytes = self.value_bytes * self.pipeline as usize;
+        // `CAS` names two values.
+        let values = if mix.op == Op::Cas { 2 } else { 1 };
+        let batch_bytes = values * self.value_bytes * self.pipeline as usize;
         if batch_bytes > BATCH_BYTES_MAX {
             return Err(format!(
-                "expected --pipeline times --value-bytes of at most {BATCH_BYTES_MAX}, \
-                 found {batch_bytes}"
+                "expected --pipeline times the bytes of a request's values of at most \
+                 {BATCH_BYTES_MAX}, found {batch_bytes}"
             ));
         }
         Ok(mix)

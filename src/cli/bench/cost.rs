@@ -14,7 +14,7 @@ use crate::client::peek::Peek;
 /// What the servers said at one time, in the order of `--servers`.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// From the start of the run.
+    /// When they were asked, from the start of the run.
     pub(super) at: Duration,
     pub(super) peeks: Vec<Option<Peek>>,
 }
@@ -109,7 +109,7 @@ impl Costs {
             let spent = spent.and_then(|spent| what(&spent).ok_or("it does not tell"));
             whole &= spent.is_ok();
             parts.push(match spent {
-                Ok(spent) => format!("{name} {}", number(each(spent, operations))),
+                Ok(spent) => format!("{name} {}", figure(each(spent, operations))),
                 Err(why) => format!("{name} unknown ({why})"),
             });
         }
@@ -118,7 +118,7 @@ impl Costs {
             return format!("unknown: {parts}");
         };
         let at_least = if whole { "" } else { "at least " };
-        let sum = number(each(sum, operations));
+        let sum = figure(each(sum, operations));
         let others = match self.members.saturating_sub(self.servers.len()) {
             0 => String::new(),
             others => format!("; {others} of {} not in --servers", self.members),
@@ -156,6 +156,15 @@ fn spent(
         cpu: cpu.map(|(before, after)| after.saturating_sub(before)),
         syncs: syncs.map(|(before, after)| after.saturating_sub(before)),
     })
+}
+
+/// A number with the places that matter: many operations share a sync.
+fn figure(each: f64) -> String {
+    if each < 0.1 {
+        format!("{each:.4}")
+    } else {
+        number(each)
+    }
 }
 
 fn micros(time: Duration) -> u64 {
@@ -223,6 +232,11 @@ mod tests {
         assert_eq!(
             costs.syncs_text(1_000),
             "1.00 an operation: n1 0.50, n2 0.25, n3 0.25"
+        );
+        assert!(
+            costs
+                .syncs_text(100_000)
+                .starts_with("0.0100 an operation: n1 0.0050,")
         );
         assert_eq!(costs.cpu_text(0), "unknown: not one success");
     }

@@ -36,22 +36,21 @@ pub(super) fn watch(
 ) -> Seen {
     let mut led = Vec::from_iter(first);
     let mut look = || {
+        // When they are asked: the answers of most do not wait for one that is frozen.
+        let at = run.start.elapsed();
         let peeks = peek_all(peekers);
-        let reading = Reading {
-            at: run.start.elapsed(),
-            peeks,
-        };
+        let reading = Reading { at, peeks };
         note(&mut led, &reading);
         reading
     };
     let mut over = !waited(run.start + run.measured.start, ended);
     let before = look();
+    let mut asked = before.at;
     while !over {
-        let end = run.start + run.measured.end;
-        let next = (Instant::now() + LOOK_EVERY).min(end);
-        over = !waited(next, ended) || next == end;
+        let next = (asked + LOOK_EVERY).min(run.measured.end);
+        over = !waited(run.start + next, ended) || next == run.measured.end;
         if !over {
-            look();
+            asked = look().at;
         }
     }
     let after = look();
