@@ -105,6 +105,24 @@ fn every_request_has_its_replies() {
     }
 }
 
+/// A write is on disk before it is acknowledged, so it costs a sync; and nothing is free.
+#[test]
+fn status_tells_what_the_server_has_cost() {
+    let cluster = Cluster::start(1, &[]);
+    let cost = || {
+        let status = cluster.status(1).expect("it runs");
+        ["cpu_us", "syncs"].map(|field| status[field].parse::<u64>().expect("a number"))
+    };
+    let [cpu, syncs] = cost();
+    let mut wire = cluster.open(1);
+    for _ in 0..20 {
+        assert_eq!(wire.ask("PUT pear 2.10"), "OK");
+    }
+    let [cpu_after, syncs_after] = cost();
+    assert!(cpu_after > cpu, "{cpu} us, then {cpu_after} us");
+    assert!(syncs_after >= syncs + 20, "{syncs}, then {syncs_after}");
+}
+
 #[test]
 fn status_names_the_peers() {
     let mut cluster = Cluster::start(3, &[]);

@@ -9,13 +9,17 @@ pub(crate) fn in_millis(time: Duration) -> f64 {
 
 /// A time with the places that matter: `0.21 ms`, `83.4 ms`, `1250 ms`.
 pub(crate) fn millis(time: Duration) -> String {
-    let millis = in_millis(time);
-    let places = if millis < 10.0 {
+    number(in_millis(time)) + " ms"
+}
+
+/// A number with the places that matter: `0.21`, `83.4`, `1250`.
+pub(crate) fn number(number: f64) -> String {
+    let places = if number < 10.0 {
         2
     } else {
-        usize::from(millis < 1_000.0)
+        usize::from(number < 1_000.0)
     };
-    format!("{millis:.places$} ms")
+    format!("{number:.places$}")
 }
 
 /// A count of things: `1 server`, `5 servers`.

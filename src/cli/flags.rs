@@ -72,6 +72,21 @@ pub(crate) fn duration(text: &str) -> Result<Duration, FlagError> {
         .ok_or_else(wrong)
 }
 
+/// A duration, or a number of seconds: `500ms`, `2`, `0.5`. Up to 24 hours.
+pub(crate) fn seconds(text: &str) -> Result<Duration, FlagError> {
+    let with_unit = if text.ends_with(|c: char| c.is_ascii_digit()) {
+        duration(&format!("{text}s"))
+    } else {
+        duration(text)
+    };
+    with_unit.map_err(|_| {
+        FlagError::new(
+            "seconds or a duration, such as 2, 500ms or 1m (up to 24h)",
+            text,
+        )
+    })
+}
+
 /// A duration that is not zero.
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, FlagError> {
     let duration = duration(text)?;
@@ -322,6 +337,21 @@ mod tests {
             );
         }
         assert!(positive_duration("0s").is_err());
+    }
+
+    #[test]
+    fn seconds_need_no_unit() {
+        for (text, ms) in [("0", 0), ("2", 2_000), ("0.5", 500), ("500ms", 500)] {
+            assert_eq!(seconds(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for bad in ["", "x", "-1", "1.", "90000", "2 s"] {
+            let error = seconds(bad).unwrap_err().to_string();
+            assert!(
+                error.starts_with("expected seconds or a duration")
+                    && error.ends_with(&format!("'{bad}'")),
+                "{bad}: {error}"
+            );
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@
 mod connection;
 pub(crate) mod peek;
 mod record;
+pub(crate) mod resp;
 
 use std::fmt;
 use std::thread;

@@ -1,5 +1,6 @@
 //! How a server says it is doing: its `STATUS`, as types, for programs that watch a cluster.
 
+use std::thread;
 use std::time::Duration;
 
 use super::{Connection, Limits};
@@ -21,6 +22,23 @@ pub(crate) struct Peek {
     pub(crate) hash: String,
     /// Whether its acceptor is up.
     pub(crate) acceptor_up: bool,
+    /// Who leads, as far as it knows.
+    pub(crate) leader: Option<NodeId>,
+    /// How many other servers its cluster has.
+    pub(crate) peers: usize,
+    /// What it has cost.
+    pub(crate) spent: Spent,
+}
+
+/// What a server has spent since its start, as far as it tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Spent {
+    /// Time, in whole seconds.
+    pub(crate) uptime: Option<Duration>,
+    /// CPU time of its process.
+    pub(crate) cpu: Option<Duration>,
+    /// Syncs of its log.
+    pub(crate) syncs: Option<u64>,
 }
 
 impl Peek {
@@ -30,6 +48,7 @@ impl Peek {
             let found = fields.iter().find(|(field, _)| field == name);
             found.map(|(_, value)| value.as_str())
         };
+        let number = |name: &str| field(name)?.parse().ok();
         Some(Self {
             id: field("id")?.parse().ok()?,
             leads: field("role")? == "leader",
@@ -37,6 +56,13 @@ impl Peek {
             applied: field("applied")?.parse().ok()?,
             hash: field("hash")?.to_owned(),
             acceptor_up: field("acceptor")? == "up",
+            leader: field("leader").and_then(|leader| leader.parse().ok()),
+            peers: fields.iter().filter(|(field, _)| field == "peer").count(),
+            spent: Spent {
+                uptime: number("uptime_s").map(Duration::from_secs),
+                cpu: number("cpu_us").map(Duration::from_micros),
+                syncs: number("syncs"),
+            },
         })
     }
 }
@@ -79,6 +105,20 @@ impl Peeker {
     }
 }
 
+/// What each of them says, asked all at once: together they take no longer than the slowest.
+pub(crate) fn peek_all(peekers: &mut [Peeker]) -> Vec<Option<Peek>> {
+    thread::scope(|scope| {
+        let asked: Vec<_> = peekers
+            .iter_mut()
+            .map(|peeker| scope.spawn(|| peeker.peek()))
+            .collect();
+        let peeks = asked.into_iter();
+        peeks
+            .map(|peek| peek.join().expect("asking does not panic"))
+            .collect()
+    })
+}
+
 /// Who leads: of those that believe it, the one with the highest ballot.
 pub(crate) fn leader<'a>(peeks: impl IntoIterator<Item = &'a Peek>) -> Option<&'a Peek> {
     let leaders = peeks.into_iter().filter(|peek| peek.leads);
@@ -98,6 +138,9 @@ pub(crate) mod tests {
             applied: Slot(applied),
             hash: format!("{applied:016x}"),
             acceptor_up: true,
+            leader: NodeId::new(1),
+            peers: 2,
+            spent: Spent::default(),
         }
     }
 
@@ -112,7 +155,11 @@ pub(crate) mod tests {
             ("applied", "s17"),
             ("hash", "00ff"),
             ("acceptor", "failed"),
+            ("uptime_s", "75"),
+            ("cpu_us", "1250000"),
+            ("syncs", "17"),
             ("peer", "n1 up"),
+            ("peer", "n3 down"),
         ]
         .map(|(field, value)| (field.into(), value.into()))
         .into();
@@ -124,9 +171,21 @@ pub(crate) mod tests {
                 ballot: "b7.2".parse().unwrap(),
                 hash: "00ff".into(),
                 acceptor_up: false,
+                leader: NodeId::new(2),
+                spent: Spent {
+                    uptime: Some(Duration::from_secs(75)),
+                    cpu: Some(Duration::from_millis(1_250)),
+                    syncs: Some(17),
+                },
                 ..follower(2, 17)
             }
         );
+        let of_an_older_version = |(field, _): &(String, String)| {
+            !["leader", "uptime_s", "cpu_us", "syncs"].contains(&&**field)
+        };
+        fields.retain(of_an_older_version);
+        let peek = Peek::of(&fields).unwrap();
+        assert_eq!((peek.leader, peek.spent), (None, Spent::default()));
         fields.retain(|(field, _)| field != "applied");
         assert_eq!(Peek::of(&fields), None);
     }

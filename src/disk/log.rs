@@ -32,6 +32,8 @@ use crate::paxos::record::Record;
 use crate::paxos::types::Slot;
 use spare::SharedSpare;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use open::Recovery;
 pub use spare::SpareJob;
@@ -154,6 +156,8 @@ pub struct Log<D: Dir> {
     spare: SharedSpare,
     /// What the last trim left.
     trimmed_bytes: usize,
+    /// How often a segment was synced.
+    syncs: Arc<AtomicU64>,
     failed: bool,
 }
 
@@ -254,6 +258,12 @@ impl<D: Dir> Log<D> {
         older + self.segment.bytes + self.spare.bytes()
     }
 
+    /// How often a segment was synced since the log was opened, for whoever tells of it: about what its
+    /// votes cost the disk. Names and files made ahead of need are not counted.
+    pub fn syncs(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.syncs)
+    }
+
     /// Whether a snapshot should be taken, so that the log stays below `bytes_max`: it has grown to
     /// half of that, and by a quarter since it was trimmed last. What a trim has to leave, because
     /// slots in it are not decided yet, is no reason for another one.
@@ -337,6 +347,7 @@ impl<D: Dir> Log<D> {
     fn sync(&mut self) -> Result<(), LogError> {
         if self.unsynced < self.next {
             self.segment.file.sync().context("sync", || self.path())?;
+            self.syncs.fetch_add(1, Ordering::Relaxed);
             self.unsynced = self.next;
         }
         Ok(())
@@ -363,6 +374,7 @@ impl<D: Dir> Log<D> {
         let need = begin.lines.len() + self.lines.len();
         let (from, file, bytes) = self.next_file(number, need)?;
         let segment = name_segment(&self.dir, file, from, bytes, &begin)?;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         let before = std::mem::replace(&mut self.segment, segment);
         self.older.push(Older {
             number: before.number,

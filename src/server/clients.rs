@@ -101,6 +101,7 @@ impl Clients {
         events: Sender<Event>,
         store: SharedStore,
         acceptor_alive: Arc<AtomicBool>,
+        syncs: Arc<AtomicU64>,
     ) -> Result<Self, StartError> {
         let (work_tx, work) = bounded(0);
         let limit = options.clients_max;
@@ -116,7 +117,14 @@ impl Clients {
             idle: AtomicUsize::new(0),
             work_tx,
             work,
-            server: Server::new(events, store, acceptor_alive, options.allow_fail, open),
+            server: Server::new(
+                events,
+                store,
+                acceptor_alive,
+                options.allow_fail,
+                syncs,
+                open,
+            ),
         });
         let (away_tx, away) = bounded(TURNED_AWAY_MAX);
         spawn("turn-away", move || turn_away(&away, limit))?;

@@ -25,6 +25,7 @@
 
 mod clients;
 mod core;
+mod cost;
 mod failure;
 mod listen;
 mod peers;
@@ -196,6 +197,7 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
     let acceptor_alive = Arc::new(AtomicBool::new(true));
     let peers = Peers::start(options, &members, peer_listener, &events_tx)?;
     let outgoing = peers.outgoing();
+    let syncs = log.syncs();
     let recorder = recorder::start(
         log,
         home.dir().clone(),
@@ -210,6 +212,7 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
         events_tx.clone(),
         replica.store(),
         Arc::clone(&acceptor_alive),
+        syncs,
     )?;
     if let Some(failures) = options.failures.clone() {
         failure::start(

@@ -54,7 +54,7 @@ fn slot_of(record: &Record) -> Option<Slot> {
 }
 
 /// Checks what a whole log read back: all that was durable, but for what a snapshot holds, and of
-/// what may be durable besides, a beginning. Returns that.
+/// what may be durable besides, a beginning, with the same exception. Returns that.
 pub(super) fn news(
     id: NodeId,
     durable: &[Record],
@@ -67,23 +67,27 @@ pub(super) fn news(
         trim <= trim_max,
         "P21: {id} has trimmed its log up to {trim}, and its snapshots reach {trim_max}"
     );
-    let needed: Vec<&Record> = (durable.iter())
-        .filter(|record| slot_of(record).is_some_and(|slot| slot > trim))
-        .collect();
-    let mut wanted = needed.iter().copied().chain(maybe).peekable();
-    let mut found = 0;
+    let trimmed = |record: &Record| slot_of(record).is_some_and(|slot| slot <= trim);
+    let mut needed = (durable.iter())
+        .filter(|record| slot_of(record).is_some() && !trimmed(record))
+        .peekable();
+    let (mut rest, mut news) = (maybe, Vec::new());
     for record in records {
-        if wanted.next_if_eq(&record).is_some() {
-            found += 1;
+        if needed.peek().is_some() {
+            needed.next_if_eq(&record);
+        } else if let Some(at) = rest.iter().position(|one| one == record)
+            // A segment that was trimmed may have held the first of them.
+            && rest[..at].iter().all(trimmed)
+        {
+            news.push(record.clone());
+            rest = &rest[at + 1..];
         }
     }
     ensure!(
-        found >= needed.len(),
-        "{id}: of {} durable records about slots after {trim} the log has not all: {:?} is missing",
-        needed.len(),
-        wanted.next()
+        needed.peek().is_none(),
+        "{id}: the log has not all durable records about slots after {trim}: {:?} is missing",
+        needed.peek()
     );
-    let mut news = maybe[..found - needed.len()].to_vec();
     let (read, known) = (Hard::of(records), Hard::of(durable.iter().chain(&news)));
     ensure!(
         read == known,
@@ -136,4 +140,50 @@ pub(super) fn with_mistake(mistake: Option<Mistake>, mut records: Vec<Record>) -
         _ => {}
     }
     records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paxos::types::Value;
+
+    fn learn(slot: u64) -> Record {
+        let value = Value::new(b"v".to_vec()).unwrap();
+        Record::Learn(Slot(slot), value)
+    }
+
+    fn read(durable: &[Record], maybe: &[Record], records: &[Record]) -> Checked<Vec<Record>> {
+        let id = NodeId::new(2).unwrap();
+        news(id, durable, maybe, Slot(9), records)
+    }
+
+    #[test]
+    fn of_what_may_be_durable_a_beginning_is_read() {
+        let maybe = [learn(2), learn(3), learn(4)];
+        let durable = [learn(1)];
+        for found in 0..=maybe.len() {
+            let records = [&durable, &maybe[..found]].concat();
+            assert_eq!(read(&durable, &maybe, &records).unwrap(), maybe[..found]);
+        }
+        // One of them is missing before another.
+        let records = [learn(1), learn(3)];
+        assert_eq!(read(&durable, &maybe, &records).unwrap(), []);
+        assert!(read(&durable, &maybe, &[learn(2)]).is_err());
+    }
+
+    /// A sync can hang for so long that a snapshot holds what was written before it: the segment
+    /// goes, and the one behind it, with more of the same group, stays.
+    #[test]
+    fn what_is_trimmed_may_be_missing_at_the_front_of_it() {
+        let maybe = [learn(2), learn(3), learn(4)];
+        let records = [Record::Trim(Slot(2)), learn(3), learn(4)];
+        let trim = Record::Trim(Slot(2));
+        let expected = [learn(3), learn(4), trim];
+        assert_eq!(read(&[], &maybe, &records).unwrap(), expected);
+        let records = [Record::Trim(Slot(1)), learn(3), learn(4)];
+        assert_eq!(
+            read(&[], &maybe, &records).unwrap(),
+            [Record::Trim(Slot(1))]
+        );
+    }
 }

@@ -1,8 +1,8 @@
 //! What has been read from a stream and not been taken yet, in bounded memory.
 //!
-//! [`super::lines`] and [`super::resp`] cut pieces off the front of a [`Held`], each by its own rule;
-//! how the memory grows for a long piece, and shrinks after it, stands here once. It grows by
-//! doubling and only as bytes arrive, whatever their sender says will come; and each byte is moved at
+//! [`super::lines`], [`super::resp`] and [`crate::client`] cut pieces off the front of a [`Held`], each by
+//! its own rule; how the memory grows for a long piece, and shrinks after it, stands here once. It grows
+//! by doubling and only as bytes arrive, whatever their sender says will come; and each byte is moved at
 //! most a constant number of times, also when one long piece arrives in small ones.
 //!
 //! Left out on purpose: where a piece ends, and what is done with one beyond its limit. Who cuts must
@@ -22,7 +22,7 @@ const _: () = assert!(REST_BYTES / 2 + READ_BYTES_MIN <= REST_BYTES);
 
 /// Bytes that were read and not taken. See the module's text.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     pub(super) buffer: Vec<u8>,
     /// Where the bytes that are held begin.
     start: usize,
@@ -33,7 +33,7 @@ pub(super) struct Held {
 
 impl Held {
     /// An empty one, for pieces of at most `piece_bytes_max` bytes.
-    pub(super) fn new(piece_bytes_max: usize) -> Self {
+    pub(crate) fn new(piece_bytes_max: usize) -> Self {
         Self {
             buffer: vec![0; REST_BYTES],
             start: 0,
@@ -43,12 +43,12 @@ impl Held {
     }
 
     /// The bytes that are held.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
     /// Takes the first `count` bytes.
-    pub(super) fn take(&mut self, count: usize) -> &[u8] {
+    pub(crate) fn take(&mut self, count: usize) -> &[u8] {
         let taken = self.start..self.start + count;
         assert!(taken.end <= self.end, "only what is held can be taken");
         self.start = taken.end;
@@ -59,7 +59,7 @@ impl Held {
     ///
     /// # Errors
     /// What `stream` returns, but for interruptions, after which it is read again.
-    pub(super) fn read_from(&mut self, stream: &mut impl Read) -> io::Result<usize> {
+    pub(crate) fn read_from(&mut self, stream: &mut impl Read) -> io::Result<usize> {
         self.make_room();
         loop {
             match stream.read(&mut self.buffer[self.end..]) {

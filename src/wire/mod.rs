@@ -18,7 +18,7 @@
 //!
 //! Left out on purpose: sockets, threads and time, and any idea of what a request does.
 pub mod client;
-mod held;
+pub(crate) mod held;
 pub mod lines;
 pub mod peer;
 pub mod resp;

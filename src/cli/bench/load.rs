@@ -1,12 +1,8 @@
-//! One client of a load: sends a batch of lines, waits for all its replies, and again.
+//! One client of a load: sends a batch of requests, waits for all its replies, and again.
 //!
 //! A closed loop: a client that waits sends nothing. So latencies say nothing of the requests that
 //! would have come during an outage ("coordinated omission"); the gap of the
 //! [timeline](super::timeline) does.
-//!
-//! The lines are written by hand into one buffer that is sent at once, and replies are told apart by
-//! their first word only: on the machine that runs the servers too, every cycle of the load is
-//! taken from them.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Write as _};
@@ -18,51 +14,22 @@ use hdrhistogram::Histogram;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use super::mix::{Ask, Mix, Op};
+use super::speech::{Arrivals, Batch, Protocol, STRANGE, greeting};
 use super::timeline::Timeline;
 use crate::check::history::OperationId;
 use crate::client::{Lane, Recorder};
-use crate::wire::client::{Head, Reply, parse_reply_head};
-use crate::wire::lines::{Line, LineBuffer};
-
-/// What the clients ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Op {
-    /// `PUT key value`
-    Put,
-    /// `GET key`, linearizable
-    Get,
-    /// `LOCAL GET key`, possibly stale
-    LocalGet,
-    /// half `PUT`, half `GET`, at random
-    Mixed,
-}
-
-impl Op {
-    /// As it is typed.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Put => "put",
-            Self::Get => "get",
-            Self::LocalGet => "local-get",
-            Self::Mixed => "mixed",
-        }
-    }
-
-    pub(super) fn writes(self) -> bool {
-        matches!(self, Self::Put | Self::Mixed)
-    }
-
-    pub(super) fn reads(self) -> bool {
-        self != Self::Put
-    }
-}
 
 /// What all clients of a run have in common.
 pub(super) struct Run {
     pub(super) servers: Vec<SocketAddr>,
-    pub(super) op: Op,
+    pub(super) protocol: Protocol,
+    pub(super) mix: Mix,
     pub(super) keys: u64,
+    /// What is put, but for what tells values of a recorded run apart.
     pub(super) value: Vec<u8>,
+    /// What `CAS` goes to and fro between.
+    pub(super) swapped: [Vec<u8>; 2],
     pub(super) pipeline: usize,
     /// How long nothing may arrive while replies are due.
     pub(super) timeout: Duration,
@@ -113,8 +80,6 @@ impl Results {
     }
 }
 
-/// A reply that does not fit its request, or an `ERROR` with a code that is not known.
-const STRANGE: &str = "strange-reply";
 /// A connection that could not be made: one attempt each.
 const REFUSED: &str = "no-connection";
 /// A request without a reply when its connection ended.
@@ -125,9 +90,6 @@ const TIMED_OUT: &str = "timed-out";
 /// Pauses after failures in a row double up to this: a client is back within it.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// The longest reply line: a value of 1 MiB, every byte escaped, and its first word.
-const REPLY_BYTES_MAX: usize = 4 * 1_048_576 + 64;
-
 /// One client: a connection, and what came of it.
 pub(super) struct Client<'a> {
     run: &'a Run,
@@ -136,12 +98,13 @@ pub(super) struct Client<'a> {
     rng: SmallRng,
     /// Which of the servers to talk to.
     server: usize,
-    connection: Option<(TcpStream, LineBuffer)>,
+    connection: Option<(TcpStream, Arrivals)>,
     /// Attempts in a row that brought no success.
     failures: u32,
-    requests: Vec<u8>,
-    /// Of each request of the batch, whether it is a write.
-    writes: Vec<bool>,
+    batch: Batch,
+    /// The key and the value of one request; kept for their memory.
+    key: Vec<u8>,
+    value: Vec<u8>,
     recording: Option<Recording>,
 }
 
@@ -152,6 +115,8 @@ struct Recording {
     ids: Vec<OperationId>,
     /// Makes every value another one.
     puts: u64,
+    /// A reply as a plain line; kept for its memory.
+    line: Vec<u8>,
 }
 
 impl<'a> Client<'a> {
@@ -165,12 +130,14 @@ impl<'a> Client<'a> {
             server: number % run.servers.len(),
             connection: None,
             failures: 0,
-            requests: Vec::new(),
-            writes: Vec::new(),
+            batch: Batch::new(run.protocol, run.recorder.is_some()),
+            key: Vec::new(),
+            value: Vec::new(),
             recording: run.recorder.as_ref().map(|recorder| Recording {
                 lane: recorder.lane(),
                 ids: Vec::new(),
                 puts: 0,
+                line: Vec::new(),
             }),
         }
     }
@@ -180,10 +147,9 @@ impl<'a> Client<'a> {
         const BATCH: usize = 64;
         let mut keys = (first..self.run.keys).step_by(step).peekable();
         while keys.peek().is_some() {
-            self.requests.clear();
-            self.writes.clear();
+            self.batch.clear();
             for key in keys.by_ref().take(BATCH) {
-                self.add_put(key);
+                self.add(Ask::Put, key);
             }
             while !self.stopped() && !self.exchange() {
                 self.pause();
@@ -207,61 +173,71 @@ impl<'a> Client<'a> {
     }
 
     fn fill_batch(&mut self) {
-        self.requests.clear();
-        self.writes.clear();
+        self.batch.clear();
         for _ in 0..self.run.pipeline {
             let key = self.rng.random_range(0..self.run.keys);
-            match self.run.op {
-                Op::Put => self.add_put(key),
-                Op::Mixed if self.rng.random() => self.add_put(key),
-                Op::Get | Op::Mixed => self.add_get("GET", key),
-                Op::LocalGet => self.add_get("LOCAL GET", key),
+            let ask = self.run.mix.draw(&mut self.rng);
+            self.add(ask, key);
+        }
+    }
+
+    fn add(&mut self, ask: Ask, key: u64) {
+        self.key.clear();
+        write!(self.key, "{}{key}", self.run.mix.op.keys()).expect("memory takes it");
+        match ask {
+            Ask::Get | Ask::LocalGet | Ask::Incr => self.batch.add(ask, &self.key, &[]),
+            Ask::Put => {
+                self.next_value();
+                self.batch.add(ask, &self.key, &[&self.value]);
+            }
+            Ask::Cas => {
+                let [one, other] = &self.run.swapped;
+                let values = if self.rng.random() {
+                    [&one[..], other]
+                } else {
+                    [&other[..], one]
+                };
+                self.batch.add(ask, &self.key, &values);
             }
         }
     }
 
-    fn add_put(&mut self, key: u64) {
-        write!(self.requests, "PUT bench-{key} ").expect("memory takes it");
-        let begin = self.requests.len();
+    /// Makes the value of the next `PUT`.
+    fn next_value(&mut self) {
+        self.value.clear();
+        if self.run.mix.op == Op::Cas {
+            return self.value.extend_from_slice(&self.run.swapped[0]);
+        }
         if let Some(Recording { lane, puts, .. }) = &mut self.recording {
             *puts += 1;
-            write!(self.requests, "{}.{puts}.", lane.client()).expect("memory takes it");
+            write!(self.value, "{}.{puts}.", lane.client()).expect("memory takes it");
         }
-        let name = self.requests.len() - begin;
-        let rest = self.run.value.get(name..).unwrap_or_default();
-        self.requests.extend_from_slice(rest);
-        self.requests.push(b'\n');
-        self.writes.push(true);
-    }
-
-    fn add_get(&mut self, verb: &str, key: u64) {
-        writeln!(self.requests, "{verb} bench-{key}").expect("memory takes it");
-        self.writes.push(false);
+        let rest = self.run.value.get(self.value.len()..);
+        self.value.extend_from_slice(rest.unwrap_or_default());
     }
 
     /// Sends the batch and takes its replies. False if not one request succeeded: then the client has
     /// moved to the next server where the connection is to blame.
     fn exchange(&mut self) -> bool {
-        let Some((mut stream, mut lines)) = self.connection.take().or_else(|| self.connect())
+        let Some((mut stream, mut arrivals)) = self.connection.take().or_else(|| self.connect())
         else {
             return false;
         };
         if let Some(Recording { lane, ids, .. }) = &mut self.recording {
-            let lines = self.requests.split_inclusive(|&byte| byte == b'\n');
             ids.clear();
-            ids.extend(lines.map(|line| lane.call_line(line)));
+            ids.extend(self.batch.lines().map(|line| lane.call_line(line)));
             lane.hand_on();
         }
         let sent = Instant::now();
         let mut taken = Taken::default();
-        let end = match stream.write_all(&self.requests) {
-            Ok(()) => self.take_replies(&mut stream, &mut lines, sent, &mut taken),
+        let end = match stream.write_all(&self.batch.bytes) {
+            Ok(()) => self.take_replies(&mut stream, &mut arrivals, sent, &mut taken),
             Err(error) => Err(error),
         };
         match end {
-            Ok(()) => self.connection = Some((stream, lines)),
+            Ok(()) => self.connection = Some((stream, arrivals)),
             Err(error) => {
-                let open = self.writes.len() - taken.replies;
+                let open = self.batch.asks.len() - taken.replies;
                 if let Some(Recording { lane, ids, .. }) = &mut self.recording {
                     for &id in &ids[taken.replies..] {
                         lane.lost(id, failure(&error));
@@ -280,24 +256,24 @@ impl<'a> Client<'a> {
     fn take_replies(
         &mut self,
         stream: &mut TcpStream,
-        lines: &mut LineBuffer,
+        arrivals: &mut Arrivals,
         sent: Instant,
         taken: &mut Taken,
     ) -> io::Result<()> {
-        while taken.replies < self.writes.len() {
-            if lines.read_from(stream)? == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
+        while taken.replies < self.batch.asks.len() {
+            arrivals.read_from(stream)?;
             // One look at the clock for all that came in one read.
             let now = Instant::now();
-            while let Some(line) = lines.next_line() {
-                let Some(&write) = self.writes.get(taken.replies) else {
+            while let Some(arrival) = arrivals.next_reply()? {
+                let Some(&ask) = self.batch.asks.get(taken.replies) else {
                     return Err(ErrorKind::InvalidData.into());
                 };
-                let judged = judge(line, write);
-                if let (Some(Recording { lane, ids, .. }), Line::Whole(line)) =
-                    (&mut self.recording, line)
+                let judged = arrival.judge(ask);
+                if let Some(Recording {
+                    lane, ids, line, ..
+                }) = &mut self.recording
                     && judged != Err(STRANGE)
+                    && let Some(line) = arrival.line(ask, line)
                 {
                     lane.reply_line(ids[taken.replies], line);
                 }
@@ -305,7 +281,7 @@ impl<'a> Client<'a> {
                 match judged {
                     Ok(()) => {
                         taken.successes += 1;
-                        self.note_success(write, now, now - sent);
+                        self.note_success(ask, now, now - sent);
                     }
                     Err(code) => self.note_errors(code, 1),
                 }
@@ -314,9 +290,9 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    fn note_success(&mut self, write: bool, now: Instant, latency: Duration) {
+    fn note_success(&mut self, ask: Ask, now: Instant, latency: Duration) {
         let at = now - self.run.start;
-        if write || !self.run.op.writes() {
+        if ask.writes() || !self.run.mix.writes() {
             self.run.timeline.mark(at);
         }
         if self.run.measured.contains(&at) {
@@ -333,22 +309,36 @@ impl<'a> Client<'a> {
         self.live.errors.fetch_add(count, Relaxed);
     }
 
-    fn connect(&mut self) -> Option<(TcpStream, LineBuffer)> {
-        let open = || {
-            let stream =
-                TcpStream::connect_timeout(&self.run.servers[self.server], self.run.timeout)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(self.run.timeout))?;
-            stream.set_write_timeout(Some(self.run.timeout))?;
-            io::Result::Ok(stream)
-        };
-        if let Ok(stream) = open() {
-            Some((stream, LineBuffer::new(REPLY_BYTES_MAX)))
-        } else {
+    fn connect(&mut self) -> Option<(TcpStream, Arrivals)> {
+        let made = self.open();
+        if made.is_err() {
             self.note_errors(REFUSED, 1);
             self.move_on();
-            None
         }
+        made.ok()
+    }
+
+    fn open(&self) -> io::Result<(TcpStream, Arrivals)> {
+        let Run { timeout, .. } = *self.run;
+        let mut stream = TcpStream::connect_timeout(&self.run.servers[self.server], timeout)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        let mut arrivals = Arrivals::new(self.run.protocol);
+        let greeting = greeting(self.run.protocol, self.run.mix.op);
+        if !greeting.is_empty() {
+            stream.write_all(&greeting)?;
+            loop {
+                arrivals.read_from(&mut stream)?;
+                if let Some(reply) = arrivals.next_reply()? {
+                    // It is the one of `PUT`.
+                    let judged = reply.judge(Ask::Put);
+                    judged.map_err(|code| io::Error::new(ErrorKind::InvalidData, code))?;
+                    break;
+                }
+            }
+        }
+        Ok((stream, arrivals))
     }
 
     fn move_on(&mut self) {
@@ -380,26 +370,6 @@ fn longest_latency(timeout: Duration) -> Duration {
     timeout * 10
 }
 
-/// Whether a reply is a success, else what to count it as.
-fn judge(line: Line<'_>, write: bool) -> Result<(), &'static str> {
-    let Line::Whole(line) = line else {
-        return Err(STRANGE);
-    };
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let fits = if write {
-        line == b"OK"
-    } else {
-        line.starts_with(b"VALUE ") || line == b"NOT_FOUND"
-    };
-    if fits {
-        return Ok(());
-    }
-    match parse_reply_head(line) {
-        Ok(Head::Done(Reply::Error(code, _))) => Err(code.name()),
-        _ => Err(STRANGE),
-    }
-}
-
 fn failure(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => TIMED_OUT,
@@ -414,38 +384,15 @@ mod tests {
     use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
 
-    #[test]
-    fn a_reply_is_a_success_only_if_it_fits_its_request() {
-        for (line, write, expected) in [
-            ("OK", true, Ok(())),
-            ("OK\r", true, Ok(())),
-            ("VALUE 1.25", false, Ok(())),
-            ("VALUE \"\"", false, Ok(())),
-            ("NOT_FOUND", false, Ok(())),
-            ("OK", false, Err(STRANGE)),
-            ("VALUE 1", true, Err(STRANGE)),
-            ("ERROR NOT_DONE queue is full", true, Err("NOT_DONE")),
-            ("ERROR UNKNOWN", true, Err("UNKNOWN")),
-            ("ERROR UNKNOWNS x", true, Err(STRANGE)),
-            ("ERROR", true, Err(STRANGE)),
-            ("", true, Err(STRANGE)),
-        ] {
-            assert_eq!(
-                judge(Line::Whole(line.as_bytes()), write),
-                expected,
-                "{line}"
-            );
-        }
-        assert_eq!(judge(Line::TooLong, false), Err(STRANGE));
-    }
-
     fn run(servers: Vec<SocketAddr>) -> Run {
         let length = Duration::from_mins(1);
         Run {
             servers,
-            op: Op::Put,
+            protocol: Protocol::Lines,
+            mix: Mix::new(None, None).unwrap(),
             keys: 10,
             value: b"v".to_vec(),
+            swapped: [b"a".to_vec(), b"b".to_vec()],
             pipeline: 3,
             timeout: Duration::from_millis(200),
             start: Instant::now(),
@@ -467,6 +414,30 @@ mod tests {
                 writeln!(stream, "{reply}").unwrap();
             }
         })
+    }
+
+    /// What `CAS` expects is what stood there in about half of all cases, whoever was there before.
+    #[test]
+    fn a_cas_goes_from_one_value_to_the_other_and_its_keys_begin_as_one() {
+        let run = Run {
+            mix: Mix::new(Some(Op::Cas), None).unwrap(),
+            ..run(vec!["127.0.0.1:1".parse().unwrap()])
+        };
+        let live = Live::default();
+        let mut client = Client::new(&run, &live, 0);
+        client.add(Ask::Put, 7);
+        assert_eq!(client.batch.bytes, b"PUT bench-cas-7 a\n");
+        client.batch.clear();
+        for _ in 0..100 {
+            client.add(Ask::Cas, 7);
+        }
+        let lines: Vec<&[u8]> = client.batch.lines().collect();
+        let to = |line: &[u8]| lines.iter().filter(|&&found| found == line).count();
+        let (forth, back) = (to(b"CAS bench-cas-7 a b\n"), to(b"CAS bench-cas-7 b a\n"));
+        assert!(
+            forth + back == 100 && forth.min(back) > 30,
+            "{forth} {back}"
+        );
     }
 
     #[test]

@@ -1,66 +1,74 @@
-//! The figures of a run, for people and as one JSON object.
+//! The figures of a run, for people. For programs they stand in [`super::json`].
 //!
-//! | JSON field | type | what |
-//! | --- | --- | --- |
-//! | `op` | string | as it was asked for |
-//! | `clients`, `servers`, `pipeline`, `keys`, `value_bytes` | number | as it was asked for |
-//! | `seconds` | number | the measured time |
-//! | `operations` | number | successes in it |
-//! | `rate` | number | successes a second |
-//! | `latency_us` | object | `p50`, `p90`, `p99`, `p99_9`, `max`: number, or null without a success |
-//! | `errors` | object | a number for each code that occurred |
-//! | `gap_of` | string | `writes` or `reads` |
-//! | `gap_ms` | number | the longest gap |
-//! | `fault` | object or null | `kind` (`kill`, `freeze`), `leader`, `at_s`, `gap_ms`, `gap_from_ms` (after the signal; may be negative), `recovered` |
-//!
-//! Times are from the start of the measured time.
+//! A line a figure, its name first; on a terminal, or where it is asked for, the picture of the latencies
+//! stands between their line and the next. Times are from the start of the measured time.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Args;
+use super::cost::Costs;
 use super::fault::Struck;
-use super::load::{Op, Results, Run};
+use super::histogram;
+use super::load::{Results, Run};
+use super::mix::{Mix, Op};
+use super::speech::Protocol;
+use super::targets::{Chosen, Led, Targets};
 use super::timeline::Gap;
-use crate::cli::figures::{in_millis, many, millis};
+use super::watch::Seen;
+use crate::cli::figures::{many, millis};
+use crate::cli::style::Style;
 
 /// What is shown of the latencies.
-const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+pub(super) const QUANTILES: [(&str, f64); 4] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// All figures of a run.
 pub(super) struct Report {
-    op: Op,
-    clients: u32,
-    servers: usize,
-    pipeline: u32,
-    keys: u64,
-    value_bytes: usize,
-    measured: Duration,
-    results: Results,
-    /// The longest gap; its times are from the start of the measured time.
-    gap: Gap,
-    fault: Option<FaultReport>,
+    pub(super) protocol: Protocol,
+    pub(super) mix: Mix,
+    pub(super) clients: u32,
+    pub(super) pipeline: u32,
+    pub(super) keys: u64,
+    pub(super) value_bytes: usize,
+    /// The servers that the clients talked to.
+    pub(super) chosen: Chosen,
+    /// Who led; the times are from the start of the measured time, and none before it.
+    pub(super) led: Vec<Led>,
+    pub(super) costs: Costs,
+    pub(super) measured: Duration,
+    pub(super) results: Results,
+    /// The longest gap.
+    pub(super) gap: Gap,
+    pub(super) fault: Option<FaultReport>,
     /// Why the run is a failure, if it is one.
     pub(super) problem: Option<String>,
 }
 
-struct FaultReport {
-    struck: Struck,
-    gap: Gap,
+pub(super) struct FaultReport {
+    pub(super) struck: Struck,
+    pub(super) gap: Gap,
+}
+
+/// What came of a run, beside what its clients found.
+pub(super) struct Outcome {
+    /// When it ended, from its start.
+    pub(super) ended: Duration,
+    pub(super) struck: Option<Struck>,
+    pub(super) seen: Seen,
+    pub(super) problem: Option<String>,
 }
 
 impl Report {
-    /// Of a run that ended `ended` after its start.
     pub(super) fn new(
         args: &Args,
         run: &Run,
-        ended: Duration,
+        chosen: Chosen,
         results: Results,
-        struck: Option<Struck>,
-        problem: Option<String>,
+        outcome: Outcome,
     ) -> Self {
         let zero = run.measured.start;
-        let ended = ended.max(zero);
+        let ended = outcome.ended.max(zero);
         let gap_after = |event| {
             let gap = run.timeline.longest_gap(zero, ended, event);
             Gap {
@@ -69,69 +77,73 @@ impl Report {
                 ..gap
             }
         };
+        let Seen { before, after, led } = outcome.seen;
+        let from_zero = |led: Led| Led {
+            seen: led.seen.saturating_sub(zero),
+            ..led
+        };
         Self {
-            op: args.op,
+            protocol: args.protocol,
+            mix: run.mix,
             clients: args.clients,
-            servers: run.servers.len(),
             pipeline: args.pipeline,
             keys: args.keys,
             value_bytes: args.value_bytes,
+            led: led.into_iter().map(from_zero).collect(),
+            costs: Costs::between(&args.servers.addresses(), &before, &after),
+            chosen,
             measured: ended.saturating_sub(zero),
             results,
             gap: gap_after(zero),
-            fault: struck.map(|struck| FaultReport {
+            fault: outcome.struck.map(|struck| FaultReport {
                 gap: gap_after(struck.at),
                 struck: Struck {
                     at: struck.at.saturating_sub(zero),
                     ..struck
                 },
             }),
-            problem,
+            problem: outcome.problem,
         }
     }
 
-    fn operations(&self) -> u64 {
+    pub(super) fn operations(&self) -> u64 {
         self.results.latencies.len()
     }
 
-    fn gap_of(&self) -> &'static str {
-        if self.op.writes() { "writes" } else { "reads" }
+    pub(super) fn gap_of(&self) -> &'static str {
+        if self.mix.writes() { "writes" } else { "reads" }
     }
 
-    /// For people.
-    pub(super) fn text(&self) -> String {
-        let mut out = format!(
-            "{}: {}, {}, pipeline {}, {}, {}-byte values\n",
-            self.op.name(),
-            many(self.clients, "client"),
-            many(self.servers as u64, "server"),
-            self.pipeline,
-            many(self.keys, "key"),
-            self.value_bytes,
+    /// The first leadership, and those that followed it.
+    pub(super) fn leaderships(&self) -> (Option<&Led>, &[Led]) {
+        let changes = self.led.get(1..).unwrap_or_default();
+        (self.led.first(), changes)
+    }
+
+    /// For people: with the picture of the latencies if a style is given for it.
+    pub(super) fn text(&self, picture: Option<Style>) -> String {
+        let mut out = self.title();
+        line(&mut out, "servers", &self.servers_text());
+        for led in self.leaderships().1 {
+            line(&mut out, "new leader", &self.change_text(led));
+        }
+        let (operations, seconds) = (self.operations(), self.measured.as_secs_f64());
+        let rate = rate(operations, self.measured);
+        let text = format!("{rate:.1} operations/s ({operations} in {seconds:.1} s)");
+        line(&mut out, "rate", &text);
+        line(&mut out, "latency", &self.latency_text());
+        if let Some(style) = picture {
+            out += &histogram::draw(&self.results.latencies, &self.marks(), style);
+        }
+        line(&mut out, "errors", &self.errors_text());
+        let gap = &self.gap;
+        let text = format!(
+            "{} without a success of {}, {}",
+            millis(gap.length()),
+            self.gap_of(),
+            span_text(gap)
         );
-        let mut line = |name: &str, text: &str| {
-            writeln!(out, "{name:<13}{text}").expect("a string takes all");
-        };
-        line(
-            "rate",
-            &format!(
-                "{:.1} operations/s ({} in {:.1} s)",
-                rate(self.operations(), self.measured),
-                self.operations(),
-                self.measured.as_secs_f64()
-            ),
-        );
-        line("latency", &self.latency_text());
-        line("errors", &self.errors_text());
-        line(
-            "longest gap",
-            &format!(
-                "{} without a success of {}, {}",
-                millis(self.gap.length()),
-                self.gap_of(),
-                span_text(&self.gap)
-            ),
-        );
+        line(&mut out, "longest gap", &text);
         if let Some(FaultReport { struck, gap }) = &self.fault {
             let text = format!(
                 "{} of {} at {:.4} s: {}, {}",
@@ -141,23 +153,86 @@ impl Report {
                 millis(gap.length()),
                 span_text(gap)
             );
-            line("gap after", &text);
+            line(&mut out, "gap after", &text);
         }
+        line(&mut out, "cpu", &self.costs.cpu_text(operations));
+        line(&mut out, "syncs", &self.costs.syncs_text(operations));
         out
+    }
+
+    fn title(&self) -> String {
+        let reads = match self.mix {
+            Mix {
+                op: Op::Mixed,
+                reads_percent,
+            } => format!(", {reads_percent} % reads"),
+            _ => String::new(),
+        };
+        format!(
+            "{}{reads}, {}: {}, {}, pipeline {}, {}, {}-byte values\n",
+            self.mix.op.name(),
+            self.protocol.name(),
+            many(self.clients, "client"),
+            many(self.chosen.places.len() as u64, "server"),
+            self.pipeline,
+            many(self.keys, "key"),
+            self.value_bytes,
+        )
+    }
+
+    fn servers_text(&self) -> String {
+        let Chosen {
+            targets,
+            names,
+            silent,
+            ..
+        } = &self.chosen;
+        let mut text = format!("{}: {}", targets.name(), names.join(", "));
+        match self.leaderships().0 {
+            Some(Led { leader, ballot, .. }) => write!(text, "; {leader} leads ({ballot})"),
+            None => write!(text, "; no leader was seen"),
+        }
+        .expect("a string takes all");
+        if !silent.is_empty() {
+            text += "; no answer from ";
+            text += &silent.join(", ");
+        }
+        text
+    }
+
+    /// A leadership that began during the run, and what it means for the figures.
+    fn change_text(&self, led: &Led) -> String {
+        let Led {
+            leader,
+            ballot,
+            seen,
+        } = led;
+        let stayed = match self.chosen.targets {
+            Targets::All => "",
+            Targets::Leader | Targets::Followers => {
+                "; the clients stayed at their servers, whoever leads"
+            }
+        };
+        let seen = seen.as_secs_f64();
+        format!("{leader} ({ballot}), seen at {seen:.1} s{stayed}")
+    }
+
+    /// The quantiles and the longest latency, in microseconds.
+    pub(super) fn marks(&self) -> Vec<(&'static str, u64)> {
+        let latencies = &self.results.latencies;
+        let quantiles = QUANTILES
+            .iter()
+            .map(|&(name, quantile)| (name, latencies.value_at_quantile(quantile)));
+        quantiles.chain([("max", latencies.max())]).collect()
     }
 
     fn latency_text(&self) -> String {
         if self.operations() == 0 {
             return "unknown: not one success".into();
         }
-        let micros = |micros| millis(Duration::from_micros(micros));
-        let latencies = &self.results.latencies;
-        let mut text = String::new();
-        for (name, quantile) in QUANTILES {
-            let at = micros(latencies.value_at_quantile(quantile));
-            write!(text, "{name} {at}, ").expect("a string takes all");
-        }
-        text + "max " + &micros(latencies.max())
+        let mark = |(name, micros)| format!("{name} {}", millis(Duration::from_micros(micros)));
+        let marks: Vec<String> = self.marks().into_iter().map(mark).collect();
+        marks.join(", ")
     }
 
     fn errors_text(&self) -> String {
@@ -169,62 +244,10 @@ impl Report {
         let each = errors.iter().map(|(code, count)| format!("{code} {count}"));
         format!("{sum}: {}", each.collect::<Vec<_>>().join(", "))
     }
-
-    /// For programs: one object, one line.
-    pub(super) fn json(&self) -> String {
-        let latencies = &self.results.latencies;
-        let latency = |micros: u64| {
-            if latencies.is_empty() {
-                "null".into()
-            } else {
-                micros.to_string()
-            }
-        };
-        let quantiles = QUANTILES.map(|(name, quantile)| {
-            let name = name.replace('.', "_");
-            let at = latency(latencies.value_at_quantile(quantile));
-            format!("\"{name}\":{at}")
-        });
-        let errors = self.results.errors.iter();
-        let errors: Vec<String> = errors
-            .map(|(code, count)| format!("\"{code}\":{count}"))
-            .collect();
-        format!(
-            "{{\"op\":\"{}\",\"clients\":{},\"servers\":{},\"pipeline\":{},\"keys\":{},\
-             \"value_bytes\":{},\"seconds\":{:.3},\"operations\":{},\"rate\":{:.1},\
-             \"latency_us\":{{{},\"max\":{}}},\"errors\":{{{}}},\"gap_of\":\"{}\",\
-             \"gap_ms\":{:.1},\"fault\":{}}}\n",
-            self.op.name(),
-            self.clients,
-            self.servers,
-            self.pipeline,
-            self.keys,
-            self.value_bytes,
-            self.measured.as_secs_f64(),
-            self.operations(),
-            rate(self.operations(), self.measured),
-            quantiles.join(","),
-            latency(latencies.max()),
-            errors.join(","),
-            self.gap_of(),
-            in_millis(self.gap.length()),
-            self.fault.as_ref().map_or("null".into(), fault_json),
-        )
-    }
 }
 
-fn fault_json(fault: &FaultReport) -> String {
-    let FaultReport { struck, gap } = fault;
-    format!(
-        "{{\"kind\":\"{}\",\"leader\":\"{}\",\"at_s\":{:.4},\"gap_ms\":{:.1},\
-         \"gap_from_ms\":{:.1},\"recovered\":{}}}",
-        struck.fault.name(),
-        struck.leader,
-        struck.at.as_secs_f64(),
-        in_millis(gap.length()),
-        in_millis(gap.from) - in_millis(struck.at),
-        gap.closed,
-    )
+fn line(out: &mut String, name: &str, text: &str) {
+    writeln!(out, "{name:<13}{text}").expect("a string takes all");
 }
 
 fn span_text(gap: &Gap) -> String {
@@ -250,7 +273,8 @@ pub(super) fn rate(count: u64, time: Duration) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::cost::Spent;
     use super::super::fault::Fault;
     use super::*;
     use crate::paxos::types::NodeId;
@@ -259,18 +283,48 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn report(latencies: &[u64]) -> Report {
+    pub(in super::super) fn led(leader: u8, ballot: &str, seen: Duration) -> Led {
+        Led {
+            seen,
+            leader: NodeId::new(leader).unwrap(),
+            ballot: ballot.parse().unwrap(),
+        }
+    }
+
+    /// A run whose successes took so long, in microseconds.
+    pub(in super::super) fn report(latencies: &[u64]) -> Report {
         let mut results = Results::new(Duration::from_secs(5));
         for &latency in latencies {
             results.latencies.saturating_record(latency);
         }
+        let led = led(2, "b1.2", ms(0));
         Report {
-            op: Op::Mixed,
+            protocol: Protocol::Lines,
+            mix: Mix::new(Some(Op::Mixed), None).unwrap(),
             clients: 1,
-            servers: 5,
             pipeline: 2,
             keys: 1_000,
             value_bytes: 64,
+            chosen: Chosen {
+                targets: Targets::All,
+                places: vec![0, 1],
+                names: vec!["n1".into(), "n2".into()],
+                silent: Vec::new(),
+                led: Some(led),
+            },
+            led: vec![led],
+            costs: Costs {
+                servers: [1, 2]
+                    .map(|n| {
+                        let spent = Spent {
+                            cpu: Some(Duration::from_micros(100 * n)),
+                            syncs: Some(n),
+                        };
+                        (format!("n{n}"), Ok(spent))
+                    })
+                    .into(),
+                members: 2,
+            },
             measured: ms(10_000),
             results,
             gap: Gap {
@@ -283,7 +337,7 @@ mod tests {
         }
     }
 
-    fn struck(report: Report, closed: bool) -> Report {
+    pub(in super::super) fn struck(report: Report, closed: bool) -> Report {
         let struck = Struck {
             fault: Fault::Kill,
             leader: NodeId::new(2).unwrap(),
@@ -303,41 +357,61 @@ mod tests {
     fn people_get_a_line_a_figure() {
         let mut report = struck(report(&[210, 1_500, 20_000, 1_250_000]), false);
         report.results.errors.extend([("lost", 3), ("NOT_DONE", 1)]);
+        report.led.push(led(1, "b3.1", ms(6_040)));
         assert_eq!(
-            report.text(),
-            "mixed: 1 client, 5 servers, pipeline 2, 1000 keys, 64-byte values\n\
+            report.text(None),
+            "mixed, 50 % reads, lines: 1 client, 2 servers, pipeline 2, 1000 keys, 64-byte values\n\
+             servers      all: n1, n2; n2 leads (b1.2)\n\
+             new leader   n1 (b3.1), seen at 6.0 s\n\
              rate         0.4 operations/s (4 in 10.0 s)\n\
              latency      p50 1.50 ms, p90 1250 ms, p99 1250 ms, p99.9 1250 ms, max 1250 ms\n\
              errors       4: NOT_DONE 1, lost 3\n\
              longest gap  83.0 ms without a success of writes, from 5.0010 s to 5.0840 s\n\
-             gap after    kill of n2 at 5.0020 s: 83.0 ms, from 5.0010 s to 5.0840 s, the end\n"
+             gap after    kill of n2 at 5.0020 s: 83.0 ms, from 5.0010 s to 5.0840 s, the end\n\
+             cpu          75.0 us an operation: n1 25.0, n2 50.0\n\
+             syncs        0.75 an operation: n1 0.25, n2 0.50\n"
         );
     }
 
     #[test]
-    fn programs_get_one_object() {
-        let mut report = struck(report(&[210]), true);
-        report.results.errors.extend([("lost", 3), ("NOT_DONE", 1)]);
-        assert_eq!(
-            report.json(),
-            "{\"op\":\"mixed\",\"clients\":1,\"servers\":5,\"pipeline\":2,\"keys\":1000,\
-             \"value_bytes\":64,\"seconds\":10.000,\"operations\":1,\"rate\":0.1,\
-             \"latency_us\":{\"p50\":210,\"p90\":210,\"p99\":210,\"p99_9\":210,\"max\":210},\
-             \"errors\":{\"NOT_DONE\":1,\"lost\":3},\"gap_of\":\"writes\",\"gap_ms\":83.0,\
-             \"fault\":{\"kind\":\"kill\",\"leader\":\"n2\",\"at_s\":5.0020,\"gap_ms\":83.0,\
-             \"gap_from_ms\":-1.0,\"recovered\":true}}\n"
-        );
-    }
-
-    #[test]
-    fn without_a_success_there_is_no_latency() {
-        let report = report(&[]);
+    fn the_picture_stands_below_the_latencies() {
+        let text = report(&[210, 210, 1_500]).text(Some(Style::PLAIN));
+        let lines: Vec<&str> = text.lines().collect();
+        let at = lines.iter().position(|line| line.starts_with("latency "));
+        let picture = &lines[at.unwrap() + 1..];
         assert!(
-            report
-                .text()
-                .contains("latency      unknown: not one success\nerrors       none\n")
+            picture[0].starts_with("     200 us        2  ####"),
+            "{text}"
         );
-        assert!(report.json().contains("{\"p50\":null,"));
-        assert!(report.json().ends_with("\"fault\":null}\n"));
+        assert!(picture[0].ends_with("#  p50 0.21 ms"), "{text}");
+        assert!(picture[8].ends_with("max 1.50 ms"), "{text}");
+        assert!(picture[9].starts_with("errors "), "{text}");
+    }
+
+    #[test]
+    fn who_was_chosen_and_left_out_is_told_and_that_clients_stay() {
+        let mut report = report(&[210]);
+        report.chosen.targets = Targets::Leader;
+        report.chosen.names = vec!["n2".into()];
+        report.chosen.silent = vec!["host:3".into()];
+        report.led.push(led(1, "b3.1", ms(0)));
+        let text = report.text(None);
+        let expected = "servers      leader: n2; n2 leads (b1.2); no answer from host:3\n\
+                        new leader   n1 (b3.1), seen at 0.0 s; the clients stayed at their servers, \
+                        whoever leads\n";
+        assert!(text.contains(expected), "{text}");
+        report.led.clear();
+        let text = report.text(None);
+        assert!(text.contains("n2; no leader was seen;"), "{text}");
+    }
+
+    #[test]
+    fn without_a_success_there_is_no_latency_and_no_cost_of_one() {
+        let text = report(&[]).text(Some(Style::PLAIN));
+        assert!(
+            text.contains("latency      unknown: not one success\nerrors       none\n"),
+            "{text}"
+        );
+        assert!(text.contains("cpu          unknown: not one success\n"));
     }
 }

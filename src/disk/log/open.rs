@@ -16,6 +16,7 @@ use super::{Carry, Cut, First, Log, Older, Options, Segment, SharedSpare};
 use super::{make_first, remove_in_progress};
 use crate::kv::store::Store;
 use crate::paxos::record::Record;
+use std::sync::Arc;
 
 /// What was on disk.
 #[derive(Debug)]
@@ -149,6 +150,7 @@ impl<D: Dir> Log<D> {
             lines: Vec::new(),
             spare: SharedSpare::none(),
             trimmed_bytes: 0,
+            syncs: Arc::default(),
             failed: false,
         }
     }

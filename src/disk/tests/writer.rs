@@ -5,6 +5,7 @@ use super::super::dir::FsDir;
 use super::super::log::VALUE_BYTES_MAX;
 use super::*;
 use std::io;
+use std::sync::atomic::Ordering;
 
 fn text_of(dir: &MemDir, file: &str) -> String {
     let bytes = dir.read(file).unwrap();
@@ -57,6 +58,24 @@ fn a_commit_is_one_write_and_one_sync() {
     // Nothing to write, but something to sync.
     assert_eq!(steps(&mut log, &[]), 1);
     assert_eq!(dir.unsynced_writes(), 0);
+}
+
+/// Each group, and the first lines of each new segment; what was written and not synced is not counted.
+#[test]
+fn every_sync_of_a_segment_is_counted() {
+    let mut log = new_log(&MemDir::new(), TINY);
+    let syncs = log.syncs();
+    let count = |log: &mut Log<MemDir>, records: &[Record]| {
+        let before = syncs.load(Ordering::Relaxed);
+        commit(log, records);
+        syncs.load(Ordering::Relaxed) - before
+    };
+    assert_eq!(count(&mut log, &accepts(1..=3)), 1);
+    assert_eq!(count(&mut log, &[]), 0);
+    assert_eq!(count(&mut log, &accepts(4..=6)), 2, "one in a new segment");
+    log.append(&[decided(1)]).unwrap();
+    log.write().unwrap();
+    assert_eq!(count(&mut log, &[]), 1);
 }
 
 /// P2: what binds never leaves without a sync.

@@ -10,7 +10,7 @@
 use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
@@ -21,6 +21,7 @@ use crate::outbox::Answer;
 use crate::replica::{SharedStore, Status};
 
 use super::super::core::{COMMANDS_MAX, Event, Requests};
+use super::super::cost::cpu_time;
 use super::Open;
 use super::cursors::Cursors;
 
@@ -37,6 +38,8 @@ pub(super) struct Server {
     acceptor_alive: Arc<AtomicBool>,
     pub(super) allow_fail: bool,
     started: Instant,
+    /// How often the log was synced.
+    syncs: Arc<AtomicU64>,
     pub(super) open: Arc<Open>,
     pub(super) cursors: Cursors,
 }
@@ -172,6 +175,7 @@ impl Server {
         store: SharedStore,
         acceptor_alive: Arc<AtomicBool>,
         allow_fail: bool,
+        syncs: Arc<AtomicU64>,
         open: Arc<Open>,
     ) -> Self {
         Self {
@@ -180,6 +184,7 @@ impl Server {
             acceptor_alive,
             allow_fail,
             started: Instant::now(),
+            syncs,
             open,
             cursors: Cursors::new(rand::random()),
         }
@@ -251,7 +256,13 @@ impl Server {
         let (status_tx, status) = bounded(1);
         self.events.send(Event::Status(status_tx)).ok()?;
         let (status, cluster) = status.recv().ok()?;
-        Some(fields(&status, &cluster, self.started.elapsed()))
+        let mut fields = fields(&status, &cluster, self.started.elapsed());
+        if let Some(cpu) = cpu_time() {
+            fields.push(("cpu_us".into(), cpu.as_micros().to_string()));
+        }
+        let syncs = self.syncs.load(Ordering::Relaxed);
+        fields.push(("syncs".into(), syncs.to_string()));
+        Some(fields)
     }
 
     /// Flips the acceptor's flag and waits until that has taken effect.
