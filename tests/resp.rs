@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use processes::{Cluster, until};
 
@@ -109,7 +110,7 @@ impl Resp {
             ("+", text) => Value::Simple(text.into()),
             ("-", text) => Value::Error(text.into()),
             (":", _) => Value::Integer(number()),
-            ("$", "-1") | ("_", "") => Value::Null,
+            ("$" | "*", "-1") | ("_", "") => Value::Null,
             ("$", _) => {
                 let mut bytes = vec![0; usize::try_from(number()).expect("a length") + 2];
                 self.replies.read_exact(&mut bytes).expect("the bytes");
@@ -151,6 +152,10 @@ impl Resp {
 
 fn single(flags: &[&str]) -> Cluster {
     Cluster::start(1, flags)
+}
+
+fn three() -> Cluster {
+    Cluster::start(3, &[])
 }
 
 #[test]
@@ -210,6 +215,123 @@ fn every_command_on_the_map_has_its_reply() {
     ]);
 }
 
+/// Each beside what Redis 7.0 answers.
+#[test]
+fn keys_are_set_under_conditions_and_for_a_time() {
+    let cluster = single(&[]);
+    let mut resp = Resp::open(&cluster, 1);
+    resp.converse(&[
+        ("SETNX k v", ":1"),
+        ("SETNX k w", ":0"),
+        ("SET k w NX", "nil"),
+        ("SET no w XX", "nil"),
+        ("SET k w XX GET", "v"),
+        ("GETSET k x", "w"),
+        ("APPEND k yz", ":3"),
+        ("SETRANGE k 5 !", ":6"),
+        ("GETRANGE k 0 2", "xyz"),
+        ("TTL k", ":-1"),
+        ("TTL no", ":-2"),
+        ("EXPIRE no 100", ":0"),
+        ("EXPIRE k 100", ":1"),
+        ("TTL k", ":100"),
+        ("EXPIRE k 50 GT", ":0"),
+        ("SET k v KEEPTTL", "+OK"),
+        ("TTL k", ":100"),
+        ("PERSIST k", ":1"),
+        ("PERSIST k", ":0"),
+        ("SETEX k 100 v", "+OK"),
+        ("INCR n", ":1"),
+        ("EXPIRE n -1", ":1"),
+        ("EXISTS n", ":0"),
+        ("MSET a 1 b 2 c 3", "+OK"),
+        ("DEL a b no", ":2"),
+        ("GETDEL c", "3"),
+        ("DBSIZE", ":1"),
+        ("FLUSHALL", "+OK"),
+        ("DBSIZE", ":0"),
+    ]);
+}
+
+/// A key is gone when its time is over, though nobody writes; and not before.
+#[test]
+fn a_key_ends_by_itself_on_every_server() {
+    let cluster = three();
+    let mut servers: Vec<Resp> = (1..=3).map(|id| Resp::open(&cluster, id)).collect();
+    let set = Instant::now();
+    servers[0].converse(&[("SET k v PX 400", "+OK")]);
+    for server in &mut servers {
+        while server.ask("GET k") == "v" {
+            assert!(set.elapsed() < Duration::from_secs(30));
+        }
+        assert!(set.elapsed() >= Duration::from_millis(400));
+        server.converse(&[
+            ("GET k", "nil"),
+            ("PTTL k", ":-2"),
+            ("SETNX k w", ":1"),
+            ("DEL k", ":1"),
+        ]);
+    }
+}
+
+#[test]
+fn a_transaction_is_done_whole_or_not_at_all() {
+    let cluster = three();
+    let (mut one, mut other) = (Resp::open(&cluster, 1), Resp::open(&cluster, 2));
+    one.converse(&[
+        ("SET k 1", "+OK"),
+        ("MULTI", "+OK"),
+        ("INCR k", "+QUEUED"),
+        ("SET s x", "+QUEUED"),
+        ("INCR s", "+QUEUED"),
+        ("MGET k s no", "+QUEUED"),
+        ("PING", "+QUEUED"),
+        ("DEL k s no", "+QUEUED"),
+        ("TTL k", "+QUEUED"),
+    ]);
+    // Nothing is done before.
+    other.converse(&[("GET k", "1")]);
+    one.converse(&[
+        (
+            "EXEC",
+            "[:2 +OK -ERR value is not an integer or out of range [2 x nil] +PONG :2 :-2]",
+        ),
+        ("WATCH k l", "+OK"),
+        ("MULTI", "+OK"),
+        ("SET l mine", "+QUEUED"),
+    ]);
+    other.converse(&[("SET k theirs", "+OK")]);
+    one.converse(&[
+        ("EXEC", "nil"),
+        ("EXISTS l", ":0"),
+        // It is forgotten with the transaction.
+        ("MULTI", "+OK"),
+        ("SET l mine", "+QUEUED"),
+        ("EXEC", "[+OK]"),
+        ("WATCH k", "+OK"),
+    ]);
+    // The same value again is a change.
+    other.converse(&[("SET k theirs", "+OK")]);
+    one.converse(&[
+        ("MULTI", "+OK"),
+        ("EXEC", "nil"),
+        ("MULTI", "+OK"),
+        ("SET l spoilt", "+QUEUED"),
+        ("KEYS *", "-ERR Command not allowed inside a transaction"),
+        ("MULTI", "-ERR MULTI calls can not be nested"),
+        ("WATCH k", "-ERR WATCH inside MULTI is not allowed"),
+        (
+            "EXEC",
+            "-EXECABORT Transaction discarded because of previous errors.",
+        ),
+        ("GET l", "mine"),
+        ("MULTI", "+OK"),
+        ("DISCARD", "+OK"),
+        ("MULTI", "+OK"),
+        ("EXEC", "[]"),
+    ]);
+}
+
 /// What is refused is done in no part, and the connection goes on.
 #[test]
 fn what_cannot_be_kept_is_refused_and_not_done() {
@@ -217,28 +339,25 @@ fn what_cannot_be_kept_is_refused_and_not_done() {
     let mut resp = Resp::open(&cluster, 1);
     resp.converse(&[("SET k v", "+OK"), ("SET l v", "+OK")]);
     for text in [
-        "SET k w NX",
-        "SET k w EX 10",
-        "SET k w GET",
-        "SET k w KEEPTTL",
-        "SETNX m v",
-        "DEL k l",
-        "UNLINK k l",
+        "SET k w NX XX",
+        "SET k w EX 0",
+        "MSET k w l",
+        "EXPIRE k 1 XX LT",
+        "EXEC",
+        "DISCARD",
         "TIME",
         "WAIT 1 0",
         "SELECT 1",
         "CLUSTER INFO",
         "CLUSTER SLOTS",
         "CLIENT MAINT_NOTIFICATIONS on",
-        "EXPIRE k 1",
-        "MULTI",
         "SUBSCRIBE a",
         "CONFIG SET save 1",
-        "FLUSHALL",
+        "FLUSHALL now",
         "GET",
         "INCRBY k x",
         "SCAN 17",
-        "ONCE 1 1 SET k w NX",
+        "ONCE 1 1 DEL k l",
     ] {
         let reply = resp.ask(text);
         assert!(reply.starts_with("-ERR "), "{text}: {reply}");

@@ -64,6 +64,11 @@ fn every_request_has_its_replies() {
             ),
             ("LIST v", &["COUNT 1", "visits -4"]),
             ("LIST w", &["COUNT 0"]),
+            ("TTL visits", &["VALUE never"]),
+            ("EXPIRE visits 1000", &["OK"]),
+            ("LOCAL TTL visits", &["VALUE 1000"]),
+            ("TTL plum", &["NOT_FOUND"]),
+            ("EXPIRE plum 1", &["NOT_FOUND"]),
             ("LOCAL GET visits", &["VALUE -4"]),
             ("LOCAL GET plum", &["NOT_FOUND"]),
             ("LOCAL LIST vi", &["COUNT 1", "visits -4"]),
@@ -79,8 +84,8 @@ fn every_request_has_its_replies() {
             ("RECOVER", &["OK"]),
         ],
     );
-    assert_eq!(wire.ask("help"), "COUNT 21");
-    wire.lines(21);
+    assert_eq!(wire.ask("help"), "COUNT 23");
+    wire.lines(23);
     let status = cluster.status(1).expect("it runs");
     for (field, value) in [
         ("id", "n1"),

@@ -287,7 +287,7 @@ mod tests {
         while let Some(arguments) = server.next_frame().unwrap() {
             requests.push(Request::read(arguments).unwrap());
         }
-        let [Request::Write { .. }, Request::Read(read)] = &requests[..] else {
+        let [Request::Change(_), Request::Read(read)] = &requests[..] else {
             panic!("{requests:?}");
         };
         assert_eq!(*read, resp::Read::Get((&b"a key"[..]).into()));

@@ -150,7 +150,7 @@ impl Profile {
 
     /// What was promised and hardly ever came, in so many lives.
     pub fn broken_promises(self, counts: &Counts, lives: u64) -> Vec<String> {
-        let least = lives / 20;
+        let least = lives / 40;
         let kinds = self.promises().iter().copied();
         kinds
             .filter(|&kind| counts.of(kind) < least)
