@@ -57,6 +57,12 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock()
 }
 
+/// The loopback address of this test process.
+pub(crate) fn host() -> String {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    format!("127.{}.{middle}.{low}", 16 + high)
+}
+
 /// The program, away from the environment of whoever runs the tests.
 pub(crate) fn quince<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quince"));
@@ -102,10 +108,9 @@ impl Cluster {
         static CLUSTERS: AtomicU16 = AtomicU16::new(0);
         let port = 7_000 + 20 * CLUSTERS.fetch_add(1, Ordering::Relaxed);
         assert!(port < 32_000, "ports below those that the system hands out");
-        let [_, high, middle, low] = std::process::id().to_be_bytes();
         Self {
             place: Some(tempfile::tempdir().expect("a directory")),
-            host: format!("127.{}.{middle}.{low}", 16 + high),
+            host: host(),
             port,
             flags: flags.iter().map(|&flag| flag.into()).collect(),
             links: None,
