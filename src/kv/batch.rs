@@ -345,12 +345,11 @@ fn parse_watched(tokens: &mut Tokens<'_>) -> Result<Watched, ParseError> {
     const EXPECTED: &str = "a slot such as s17, or none";
     let key = parse_key(tokens)?;
     let token = tokens.need(EXPECTED)?;
-    let version = match &*token {
-        b"none" => None,
-        _ => {
-            let slot = token.strip_prefix(b"s").and_then(text::number);
-            Some(slot.ok_or_else(|| ParseError::at(EXPECTED, &token))?)
-        }
+    let version = if *token == *b"none" {
+        None
+    } else {
+        let slot = token.strip_prefix(b"s").and_then(text::number);
+        Some(slot.ok_or_else(|| ParseError::at(EXPECTED, &token))?)
     };
     Ok(Watched { key, version })
 }

@@ -31,13 +31,13 @@ pub(super) fn change(table: &mut Table, write: &Write) -> Outcome {
             table.set(key, value.clone(), NEVER);
             Outcome::Ok
         }
-        Write::Delete { key } => match table.get(key) {
-            None => Outcome::NotFound,
-            Some(_) => {
-                table.remove(key);
-                Outcome::Ok
+        Write::Delete { key } => {
+            if table.get(key).is_none() {
+                return Outcome::NotFound;
             }
-        },
+            table.remove(key);
+            Outcome::Ok
+        }
         Write::Cas { key, expected, new } => match table.get(key) {
             None => Outcome::NotFound,
             Some(entry) if entry.value != *expected => Outcome::Mismatch(entry.value.clone()),

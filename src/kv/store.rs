@@ -195,6 +195,11 @@ impl Store {
         self.table.len()
     }
 
+    /// How many of them have an end.
+    pub fn mortal(&self) -> usize {
+        self.table.mortal()
+    }
+
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -44,8 +44,8 @@ impl Table {
     /// A table at this slot and time, for entries to be restored.
     pub(super) fn restored(slot: u64, time: Millis) -> Self {
         Self {
-            slot,
             time,
+            slot,
             ..Self::default()
         }
     }
@@ -131,6 +131,11 @@ impl Table {
     /// How many entries there are; those that are over and not removed yet are among them.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How many of them have an end.
+    pub(super) fn mortal(&self) -> usize {
+        self.ends.len()
     }
 
     /// The last key.

@@ -81,6 +81,8 @@ struct Pool {
 struct Open {
     limit: usize,
     by_number: Mutex<BTreeMap<u64, Arc<Connection>>>,
+    /// How many were ever accepted.
+    received: AtomicU64,
     /// Signalled when one closes.
     closed: Condvar,
 }
@@ -108,6 +110,7 @@ impl Clients {
         let open = Arc::new(Open {
             limit,
             by_number: Mutex::new(BTreeMap::new()),
+            received: AtomicU64::new(0),
             closed: Condvar::new(),
         });
         let pool = Arc::new(Pool {
@@ -196,6 +199,7 @@ impl Pool {
         });
         let also = Arc::clone(&connection);
         self.open.by_number.lock().insert(number, also);
+        self.open.received.fetch_add(1, Ordering::Relaxed);
         if self.idle.load(Ordering::SeqCst) > 0 {
             match self.work_tx.try_send(connection) {
                 Ok(()) => return,
@@ -228,6 +232,10 @@ impl Pool {
 }
 
 impl Open {
+    fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
     fn forget(&self, number: u64) {
         self.by_number.lock().remove(&number);
         self.closed.notify_all();

@@ -11,6 +11,16 @@ pub(super) fn cpu_time() -> Option<Duration> {
     Duration::try_from(time).ok()
 }
 
+/// How many bytes of memory this process holds; none on a system that does not tell.
+pub(super) fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1_024)
+}
+
 /// Not told here.
 #[cfg(not(any(target_os = "linux", target_os = "freebsd", target_vendor = "apple")))]
 pub(super) fn cpu_time() -> Option<Duration> {
@@ -20,6 +30,13 @@ pub(super) fn cpu_time() -> Option<Duration> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_that_is_held_is_told() {
+        let before = resident_bytes().unwrap();
+        let held = std::hint::black_box(vec![1_u8; 64 << 20]);
+        assert!(resident_bytes().unwrap() > before.max(held.len() as u64));
+    }
 
     /// Threads that have ended count too.
     #[test]

@@ -75,7 +75,9 @@ pub(super) struct Wall {
 const WALL_BEGIN: Millis = 1_000_000;
 
 /// How long a tick is that is neither too long nor too short, in microseconds.
-const TICK_MICROS: u64 = TICK.as_micros() as u64;
+const TICK_MICROS: u64 = 10 * MS;
+
+const _: () = assert!(TICK.as_micros() == TICK_MICROS as u128);
 
 /// Where a node's snapshot is.
 #[derive(Debug)]

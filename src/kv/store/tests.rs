@@ -408,11 +408,11 @@ impl Model {
         Outcome::Ok
     }
 
-    fn until(&self, deadline: Deadline) -> Option<u64> {
-        Some(match deadline {
+    fn until(&self, deadline: Deadline) -> u64 {
+        match deadline {
             Deadline::In(millis) => self.time + millis,
             Deadline::At(time) => time,
-        })
+        }
     }
 
     fn step(&mut self, step: &Step) -> Outcome {
@@ -434,6 +434,7 @@ impl Model {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "a table of all changes")]
     fn write(&mut self, write: &Write) -> Outcome {
         let key = write.key();
         let held = self.held(key);
@@ -463,7 +464,7 @@ impl Model {
                 let end = match lifetime {
                     Lifetime::Endless => None,
                     Lifetime::Kept => end,
-                    Lifetime::Until(deadline) => self.until(*deadline),
+                    Lifetime::Until(deadline) => Some(self.until(*deadline)),
                 };
                 self.put(key, value.clone(), end)
             }
@@ -517,9 +518,9 @@ impl Model {
                 self.put(key, new.clone(), end)
             }
             (Write::Expire { deadline, only, .. }, true) => {
-                let next = self.until(*deadline);
+                let will = self.until(*deadline);
                 // What never ends comes after all that does.
-                let (is, will) = (end.unwrap_or(u64::MAX), next.unwrap_or(u64::MAX));
+                let is = end.unwrap_or(u64::MAX);
                 let met = match only {
                     ExpireIf::Any => true,
                     ExpireIf::Endless => end.is_none(),
@@ -530,7 +531,7 @@ impl Model {
                 if !met {
                     return Outcome::Unmet;
                 }
-                self.put(key, text, next)
+                self.put(key, text, Some(will))
             }
             (Write::Persist { .. }, true) => match end {
                 None => Outcome::Unmet,

@@ -4,10 +4,12 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 
 use crate::kv::command::Bytes;
 use crate::wire::resp::{ARGUMENT_BYTES_MAX, Label, Pattern, Protocol, REDIS_VERSION, Reply};
 
+use super::super::cost::resident_bytes;
 use super::run::Server;
 use super::{Connection, Open};
 
@@ -148,8 +150,14 @@ pub(super) fn info(server: &Server, sections: &[Bytes], fields: &[(String, Strin
     }
     let keyspace = match field("keys") {
         "0" => String::new(),
-        keys => format!("db0:keys={keys},expires=0,avg_ttl=0\r\n"),
+        keys => {
+            let mortal = server.store.lock().mortal();
+            format!("db0:keys={keys},expires={mortal},avg_ttl=0\r\n")
+        }
     };
+    let memory = resident_bytes().map_or(String::new(), |bytes| {
+        format!("used_memory:{bytes}\r\nused_memory_rss:{bytes}\r\n")
+    });
     let mut text = String::new();
     for (name, lines) in [
         (
@@ -163,9 +171,18 @@ pub(super) fn info(server: &Server, sections: &[Bytes], fields: &[(String, Strin
         (
             "Clients",
             format!(
-                "connected_clients:{}\r\nmaxclients:{}\r\n",
+                "connected_clients:{}\r\nblocked_clients:0\r\nmaxclients:{}\r\n",
                 server.open.count(),
                 server.open.limit
+            ),
+        ),
+        ("Memory", memory),
+        (
+            "Stats",
+            format!(
+                "total_connections_received:{}\r\ntotal_commands_processed:{}\r\n",
+                server.open.received(),
+                server.served.load(Ordering::Relaxed),
             ),
         ),
         ("Persistence", "loading:0\r\n".into()),

@@ -29,6 +29,7 @@ pub(super) fn look(server: &Server, read: &Read) -> Reply {
     }
 }
 
+#[allow(clippy::option_option, reason = "no key, or a key without an end")]
 /// How long a key still stays, by the clock of this server: it ends by the log, which may have come less
 /// far. So it is an estimate, as good as the servers' clocks agree.
 pub(super) fn remaining(server: &Server, key: &[u8]) -> Option<Option<Millis>> {

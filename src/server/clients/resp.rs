@@ -9,7 +9,7 @@ use crate::kv::command::Bytes;
 use crate::kv::command::{Command, Outcome};
 use crate::outbox::Answer;
 use crate::wire::resp::{
-    Catalog, Change, FrameBuffer, Hello, Label, Protocol, REDIS_VERSION, Read, Reply, Request,
+    Catalog, FrameBuffer, Hello, Label, Protocol, REDIS_VERSION, Read, Reply, Request,
     RequestError, Tell,
 };
 
@@ -128,7 +128,10 @@ impl Talk<'_> {
     fn add(&mut self, run: &mut Run<Then>, request: Request) {
         match request {
             Request::Known(reply) => run.known(Then::Reply(reply)),
-            Request::Change(change) => self.change(run, change),
+            Request::Change(change) => {
+                let (command, count, tell) = change.into_command();
+                run.command(command, Then::Tell(tell, count));
+            }
             Request::Write { command, tell } => run.command(command, Then::Tell(tell, 1)),
             Request::Multi => {
                 self.multi = Some(Multi::default());
@@ -167,11 +170,6 @@ impl Talk<'_> {
                 unreachable!("a choice is made outside of a run")
             }
         }
-    }
-
-    fn change(&self, run: &mut Run<Then>, change: Change) {
-        let (command, count, tell) = change.into_command();
-        run.command(command, Then::Tell(tell, count));
     }
 
     // --- Transactions ---

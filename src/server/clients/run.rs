@@ -40,6 +40,8 @@ pub(super) struct Server {
     started: Instant,
     /// How often the log was synced.
     syncs: Arc<AtomicU64>,
+    /// How many requests were answered, of whatever protocol.
+    pub(super) served: AtomicU64,
     pub(super) open: Arc<Open>,
     pub(super) cursors: Cursors,
 }
@@ -185,6 +187,7 @@ impl Server {
             allow_fail,
             started: Instant::now(),
             syncs,
+            served: AtomicU64::new(0),
             open,
             cursors: Cursors::new(rand::random()),
         }
@@ -207,6 +210,7 @@ impl Server {
             barrier,
             ..
         } = run;
+        let count = requests.len() as u64;
         let mut requests = requests.into_iter().peekable();
         let mut answers = Vec::new();
         let mut refusal = None;
@@ -230,6 +234,7 @@ impl Server {
             write(then, answer, out)?;
             out.relieve()?;
         }
+        self.served.fetch_add(count, Ordering::Relaxed);
         Ok(())
     }
 

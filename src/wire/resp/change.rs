@@ -3,6 +3,11 @@
 //! One step goes through the log as it is; several are a transaction, so that a command with several
 //! keys, or one that tells what it replaces, is one thing for everybody.
 
+#![allow(
+    clippy::unnecessary_wraps,
+    reason = "the table calls all readers alike, also those that take everything"
+)]
+
 use super::command::{Request, RequestError, argument, checked_value, integer, key, value, word};
 use super::frame::Arguments;
 use super::look::Read;
@@ -267,7 +272,7 @@ fn set(row: &Row, arguments: Arguments<'_>) -> Result<Change, RequestError> {
     let mut at = 3;
     while at < arguments.len() {
         let word = word(arguments, at);
-        let deadline: Option<(Millis, fn(Millis) -> Deadline)> = match &*word {
+        let deadline: Option<(Millis, Reckoned)> = match &*word {
             b"ex" => Some((SECOND, Deadline::In)),
             b"px" => Some((1, Deadline::In)),
             b"exat" => Some((SECOND, Deadline::At)),
@@ -318,13 +323,16 @@ fn set(row: &Row, arguments: Arguments<'_>) -> Result<Change, RequestError> {
 
 const SECOND: Millis = 1_000;
 
+/// From now on, or since 1970.
+type Reckoned = fn(Millis) -> Deadline;
+
 /// A time for a key that is set now: it must lie ahead.
 fn positive(
     row: &Row,
     arguments: Arguments<'_>,
     at: usize,
     unit: Millis,
-    deadline: fn(Millis) -> Deadline,
+    deadline: Reckoned,
 ) -> Result<Deadline, RequestError> {
     let number = integer(argument(arguments, at))?;
     match millis(number, unit) {
@@ -352,7 +360,7 @@ fn expire(
     row: &Row,
     arguments: Arguments<'_>,
     unit: Millis,
-    deadline: fn(Millis) -> Deadline,
+    deadline: Reckoned,
 ) -> Result<Change, RequestError> {
     let key = key(arguments, 1)?;
     let number = integer(argument(arguments, 2))?;

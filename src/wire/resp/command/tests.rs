@@ -68,6 +68,7 @@ fn expire(deadline: Deadline, only: ExpireIf) -> Write {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of all changes")]
 fn changes_are_read() {
     let append = Write::Append {
         key: bytes("k"),
