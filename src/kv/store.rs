@@ -22,7 +22,7 @@
 //!
 //! A batch may carry the time that its leader gave it. The store's time is the highest such stamp so
 //! far: so a key ends at one slot, the same on every server, and no server's clock is asked
-//! ([`super::table`]).
+//! (`kv/table.rs`).
 //!
 //! An image of the state for a snapshot is a clone: the maps are persistent ones. That makes each
 //! command somewhat dearer than `BTreeMap` would, more so while an image is held. What it buys is that
