@@ -903,6 +903,49 @@ mod tests {
         assert!(put(1, VALUE_BYTES_MAX + 1).is_err());
     }
 
+    /// Two of the longest can be added, so no text of the log makes an end that runs over.
+    #[test]
+    fn a_stamp_and_a_life_have_a_bound() {
+        let reads = |text: &str, millis: u64| {
+            let text = text.replace("TIME", &millis.to_string());
+            parse_stamped(text.as_bytes()).is_ok()
+        };
+        for text in [
+            "at TIME",
+            "n1.1.1 set k v any in TIME",
+            "n1.1.1 expire k at TIME any",
+        ] {
+            assert!(reads(text, 1_152_921_504_606_846_976), "{text}");
+            assert!(!reads(text, 1_152_921_504_606_846_977), "{text}");
+            assert!(!reads(text, u64::MAX), "{text}");
+        }
+    }
+
+    /// Everything that stands in a transaction counts: what it watches, reads and writes.
+    #[test]
+    fn a_transaction_has_a_bound_in_bytes() {
+        // Of four megabytes the puts leave twelve, and the keys besides have nine.
+        let put = format!("put k {} ", "v".repeat(1_048_576 - 4)).repeat(4);
+        let reads = |last: &str| {
+            let text = format!(
+                "n1.1.1 exec 2 kk none kk s1 7 {put}get kk ttl kk set k {last} any endless"
+            );
+            parse_batch(text.as_bytes()).is_ok()
+        };
+        assert!(reads("123"));
+        assert!(!reads("1234"));
+    }
+
+    /// Whoever holds the old state lets go of it in his own time: [`Batch::clears`] tells when.
+    #[test]
+    fn only_a_step_that_clears_may_remove_all_keys() {
+        let clears = |text: &str| Batch::read(text.as_bytes()).clears();
+        assert!(clears("n1.1.1 put k v ; n1.1.2 exec 0 2 size clear"));
+        assert!(!clears("n1.1.1 exec 1 clear none 2 size delete clear"));
+        assert!(!clears("n1.1.1 put clear clear ; n1.1.2 session"));
+        assert!(!clears(""));
+    }
+
     #[test]
     fn an_unreadable_text_is_a_batch_of_nothing() {
         let batch = Batch::read(b"n1.1.1 session ; rubbish");

@@ -376,6 +376,21 @@ fn counts_that_leave_no_room_are_refused() {
     assert_eq!(fates.len(), 1);
 }
 
+/// A life that begins at a stamp ends after both; no later end was ever made.
+#[test]
+fn an_end_that_no_life_comes_to_is_refused() {
+    let reads = |end: u64| {
+        let mut restore = Restore::default();
+        for line in ["store s17 00c0ffee00c0ffee 0", "opened 0"] {
+            restore.line(line.as_bytes()).unwrap();
+        }
+        restore.line(format!("pair a 1 s1 {end}").as_bytes()).is_ok()
+    };
+    assert!(reads(2_305_843_009_213_693_952));
+    assert!(!reads(2_305_843_009_213_693_953));
+    assert!(!reads(u64::MAX));
+}
+
 /// Whoever looks into a broken snapshot is told which lines could have come.
 #[test]
 fn a_line_out_of_turn_is_told_what_may_stand_there() {

@@ -125,6 +125,144 @@ fn an_overflow_changes_nothing() {
     }
 }
 
+/// The bound on values holds for what grows them too, and what is refused changes nothing.
+#[test]
+fn a_value_grows_to_its_bound_and_no_further() {
+    let longest = "v".repeat(VALUE_BYTES_MAX - 2);
+    let came_to = outcomes(&[
+        &format!("put k {longest}"),
+        "append k abc",
+        "append k abcd",
+        "append k ab",
+        "append k \"\"",
+        "append k a",
+        "setrange k 1048574 ab",
+        "setrange k 1048575 ab",
+        "setrange k 1048576 a",
+        "setrange k 18446744073709551615 a",
+        "setrange k 18446744073709551615 \"\"",
+        "append k a",
+    ]);
+    let full = Outcome::Number(1_048_576);
+    let too_long = Outcome::TooLong;
+    assert_eq!(
+        came_to[1..],
+        [
+            too_long.clone(),
+            too_long.clone(),
+            full.clone(),
+            full.clone(),
+            too_long.clone(),
+            full.clone(),
+            too_long.clone(),
+            too_long.clone(),
+            too_long.clone(),
+            full,
+            too_long,
+        ]
+    );
+}
+
+/// An end that stays where it is has become neither later nor sooner.
+#[test]
+fn the_same_end_is_neither_later_nor_sooner() {
+    let (ok, unmet) = (Outcome::Ok, Outcome::Unmet);
+    assert_eq!(
+        outcomes(&[
+            "set k v any at 50",
+            "expire k in 50 later",
+            "expire k in 50 sooner",
+            "expire k in 51 later",
+            "expire k in 50 sooner",
+            // Without an end it stays longest.
+            "persist k",
+            "expire k at 1152921504606846976 later",
+            "expire k at 1152921504606846976 sooner",
+        ]),
+        [
+            ok.clone(),
+            unmet.clone(),
+            unmet.clone(),
+            ok.clone(),
+            ok.clone(),
+            ok.clone(),
+            unmet,
+            ok,
+        ]
+    );
+}
+
+/// What a transaction tells waits in one reply: beyond the bound a step tells no value more.
+#[test]
+fn a_transaction_tells_so_many_bytes_of_values_and_no_more() {
+    let value = "v".repeat(VALUE_BYTES_MAX);
+    let gets = "get k ".repeat(64);
+    let came_to = outcomes(&[
+        &format!("put k {value}"),
+        "put l w",
+        "put none \"\"",
+        &format!("exec 0 69 {gets}get none get l get k cas l x y size"),
+    ])
+    .pop();
+    let Some(Outcome::Steps(steps)) = came_to else {
+        panic!("{came_to:?}")
+    };
+    assert!(
+        steps[..64]
+            .iter()
+            .all(|step| *step == Outcome::Value(value.as_bytes().into()))
+    );
+    assert_eq!(
+        steps[64..],
+        [
+            Outcome::Value(Bytes::default()),
+            Outcome::TooLong,
+            Outcome::TooLong,
+            Outcome::TooLong,
+            Outcome::Number(3),
+        ]
+    );
+}
+
+/// Keys that end together are gone together, though only so many are removed in one slot.
+#[test]
+fn keys_that_are_over_are_gone_before_they_are_removed() {
+    let mut store = Store::new();
+    let sets: Vec<String> = (1..=1_002)
+        .map(|n| format!("n1.1.{n} set k{n:04} v any at 50"))
+        .collect();
+    apply(
+        &mut store,
+        &format!("{} ; n1.1.1003 put stays v", sets.join(" ; ")),
+    );
+    assert_eq!((store.len(), store.mortal()), (1_003, 1_002));
+    assert_eq!(store.get(b"k1001"), Some(value("v")));
+    assert_eq!(store.version(b"k1001"), Some(1));
+    assert_eq!(store.remaining(b"k1001", 7), Some(Some(43)));
+    apply(&mut store, "at 50");
+    for key in [&b"k0001"[..], b"k1000", b"k1001", b"k1002"] {
+        assert_eq!(store.get(key), None);
+        assert_eq!(store.version(key), None);
+        assert_eq!(store.remaining(key, 50), None);
+    }
+    assert_eq!(store.list(b""), [(value("stays"), value("v"))]);
+    assert_eq!((store.len(), store.mortal()), (3, 2));
+    assert_eq!(store.first_end(), Some(50));
+    // One that waits for its removal is not there for commands either.
+    assert_eq!(
+        apply(
+            &mut store,
+            "n1.1.1004 delete k1001 ; n1.1.1005 incr k1002 1"
+        ),
+        [
+            Fate::Applied(Outcome::NotFound),
+            Fate::Applied(Outcome::Number(1))
+        ]
+    );
+    assert_eq!((store.len(), store.mortal()), (2, 0));
+    assert_eq!(store.first_end(), None);
+}
+
 /// D14: a list is one state of the map, in byte order.
 #[test]
 fn a_list_holds_the_keys_of_a_prefix_in_byte_order() {
@@ -295,6 +433,29 @@ fn a_divergence_in_outcomes_shows_in_the_hash() {
     };
     let hashes = [
         "put k a", "put k c", "put k d", "put n 1", "put n x", "put n 2",
+    ]
+    .map(|first| hash_after(&format!("n1.1.1 {first}")));
+    for (at, hash) in hashes.iter().enumerate() {
+        assert!(!hashes[..at].contains(hash), "{at}: {hashes:x?}");
+    }
+}
+
+/// P26: so do servers whose keys ended otherwise.
+#[test]
+fn a_divergence_in_what_is_removed_or_told_shows_in_the_hash() {
+    let hash_after = |first: &str| {
+        let mut store = Store::new();
+        apply(&mut store, first);
+        store.hash = Hash::START;
+        apply(&mut store, "at 9 ; n1.1.3 exec 0 1 incr n 1");
+        store.hash()
+    };
+    let hashes = [
+        "put n 1 ; n1.1.2 put k v",
+        "put n 2 ; n1.1.2 put k v",
+        "put n x ; n1.1.2 put k v",
+        "put n 1 ; n1.1.2 set k v any in 9",
+        "set n 0 any in 9 ; n1.1.2 set k v any in 9",
     ]
     .map(|first| hash_after(&format!("n1.1.1 {first}")));
     for (at, hash) in hashes.iter().enumerate() {
