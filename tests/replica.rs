@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::cluster::{members, node};
 use quince::kv::batch::{Batch, parse_batch};
-use quince::kv::command::Command;
+use quince::kv::command::{Command, Millis};
 use quince::kv::snapshot::Place;
 use quince::kv::store::Store;
 use quince::outbox::{Answer, Outbox, Ticket, To};
@@ -53,6 +53,8 @@ const BEAT: Heartbeat = Heartbeat {
 /// Node n1 of three, and what it did last.
 struct One {
     replica: Replica,
+    /// What its clock says.
+    wall: Millis,
     out: Outbox,
 }
 
@@ -71,8 +73,11 @@ impl One {
             preload,
         };
         let (replica, _) = Replica::recover(config, snapshot, records);
-        let out = Outbox::default();
-        Self { replica, out }
+        Self {
+            replica,
+            wall: 0,
+            out: Outbox::default(),
+        }
     }
 
     /// One round, whose own votes come back to it at once, as after a sync.
@@ -81,7 +86,7 @@ impl One {
         for input in inputs {
             self.replica.step(input, &mut self.out);
         }
-        self.replica.flush(0, &mut self.out);
+        self.replica.flush(self.wall, &mut self.out);
         let own = |(to, _): &(To, Vote)| *to == To::One(node(1));
         let votes: Vec<Vote> = (self.out.votes.iter().filter(|vote| own(vote)))
             .map(|(_, vote)| vote.clone())
@@ -91,7 +96,7 @@ impl One {
             self.replica
                 .step(Input::Message { from, message }, &mut self.out);
         }
-        self.replica.flush(0, &mut self.out);
+        self.replica.flush(self.wall, &mut self.out);
     }
 
     fn hears(&mut self, from: u8, message: Message) {
@@ -145,14 +150,24 @@ impl One {
 
     /// n2 promises, having accepted this in slots of the ballot b1.2.
     fn is_promised(&mut self, ballot: Ballot, decided: u64, accepted: &[u64]) {
-        let accepted = accepted.iter().map(|&slot| Accepted {
+        let noop = |&slot| (slot, Value::noop());
+        self.is_promised_values(ballot, decided, accepted.iter().map(noop));
+    }
+
+    fn is_promised_values(
+        &mut self,
+        ballot: Ballot,
+        decided: u64,
+        accepted: impl IntoIterator<Item = (u64, Value)>,
+    ) {
+        let accepted = accepted.into_iter().map(|(slot, value)| Accepted {
             slot: Slot(slot),
             ballot: self::ballot(1, 2),
-            value: Value::noop(),
+            value,
         });
         let promise = Promise {
             ballot,
-            from: Slot(1),
+            from: self.replica.status().decided.next(),
             decided: Slot(decided),
             next: None,
             starts: Vec::new(),
@@ -475,6 +490,136 @@ fn only_the_leader_of_an_empty_log_proposes_what_is_preloaded() {
         let ballot = one.prepares();
         one.is_promised(ballot, decided, accepted);
         assert_eq!(one.proposed(), proposed, "{decided} {accepted:?}");
+    }
+}
+
+/// P17: only a phase 1 finds slots that a leader took for decided before it began. Those after it will
+/// propose itself, and goes on leading.
+#[test]
+fn a_leader_that_can_propose_what_is_missing_leads_on() {
+    let mut one = One::new(Vec::new(), None);
+    let ballot = one.prepares();
+    one.is_promised(ballot, 0, &[]);
+    one.notice(
+        3,
+        Notice::Heartbeat(Heartbeat {
+            decided: Slot(1),
+            ..BEAT
+        }),
+    );
+    for _ in 0..300 {
+        one.hears_n2();
+        one.ticks(1);
+        assert_eq!(one.role(), "leader");
+    }
+}
+
+// --- Keys that end ---
+
+/// Proposed values with their slots, as text.
+fn batches(one: &One) -> Vec<(u64, String)> {
+    let accepts = one.out.now.iter().filter_map(|(_, notice)| match notice {
+        Notice::Accept { slot, value, .. } => Some((slot.0, value.to_string())),
+        _ => None,
+    });
+    accepts.collect()
+}
+
+/// A round of the leader at a time of its clock, and what it proposes then.
+fn proposed_at(one: &mut One, wall: Millis) -> Vec<(u64, String)> {
+    one.wall = wall;
+    one.round([]);
+    batches(one)
+}
+
+/// P26: a key ends by a slot, also where nobody writes; and one slot does it.
+#[test]
+fn a_leader_ends_keys_where_nobody_writes() {
+    let mut one = One::new(Vec::new(), None);
+    one.wall = 1_000;
+    let ballot = one.prepares();
+    let set = value("at 1000 ; n2.1.1 set k v any in 50 ; n2.1.2 set l v any in 60");
+    one.is_promised_values(ballot, 0, [(1, set)]);
+    let accepted = |slot| {
+        let slot = Slot(slot);
+        Vote::Accepted { ballot, slot }
+    };
+    one.vote(2, accepted(1));
+    assert_eq!(proposed_at(&mut one, 1_049), []);
+    assert_eq!(proposed_at(&mut one, 1_050), [(2, "at 1050".into())]);
+    assert_eq!(proposed_at(&mut one, 1_060), [], "a stamp is on its way");
+    let keys = |one: &One| one.replica.status().keys;
+    assert_eq!(keys(&one), 2);
+    one.vote(2, accepted(2));
+    assert_eq!(
+        (keys(&one), batches(&one)),
+        (1, vec![(3, "at 1060".into())])
+    );
+    one.vote(2, accepted(3));
+    assert_eq!((keys(&one), batches(&one)), (0, vec![]));
+    assert_eq!(proposed_at(&mut one, 9_000), [], "nothing else ends");
+}
+
+/// What one slot does not remove, the next ones do, one after another.
+#[test]
+fn keys_that_end_together_take_as_many_slots_as_it_needs() {
+    let sets: Vec<String> = (1..=2_500)
+        .map(|n| format!("n2.1.{n} set k{n} v any in 50"))
+        .collect();
+    let set = value(format!("at 1000 ; {}", sets.join(" ; ")));
+    let mut one = One::new(Vec::new(), None);
+    one.wall = 1_000;
+    let ballot = one.prepares();
+    one.is_promised_values(ballot, 0, [(1, set)]);
+    let mut left = Vec::new();
+    one.wall = 1_050;
+    for slot in (1..=4).map(Slot) {
+        one.vote(2, Vote::Accepted { ballot, slot });
+        left.push((one.replica.status().keys, batches(&one)));
+    }
+    assert_eq!(
+        left,
+        [
+            (2_500, vec![(2, "at 1050".into())]),
+            (1_500, vec![(3, "noop".into())]),
+            (500, vec![(4, "noop".into())]),
+            (0, vec![]),
+        ]
+    );
+}
+
+/// P26: a leader whose clock is behind the stamps that it found in the log goes on from those.
+#[test]
+fn a_leader_that_is_behind_ends_keys_by_the_time_of_the_log() {
+    let mut one = One::new(Vec::new(), None);
+    one.wall = 1_000;
+    let ballot = one.prepares();
+    let set = value("at 5000 ; n2.1.1 set k v any in 20");
+    one.is_promised_values(ballot, 0, [(1, set)]);
+    let slot = Slot(1);
+    one.vote(2, Vote::Accepted { ballot, slot });
+    one.ticks(1);
+    assert_eq!(batches(&one), []);
+    one.ticks(1);
+    assert_eq!(batches(&one), [(2, "at 5020".into())]);
+}
+
+/// What a snapshot holds ends too, whether it was there at the start or came from a peer.
+#[test]
+fn keys_of_a_snapshot_end() {
+    let mut image = Store::new();
+    let set = Batch::read(b"at 1000 ; n2.1.1 set k v any in 50");
+    image.apply(1, &set, |_, _| {});
+    let mut began = One::new(Vec::new(), Some(image.clone()));
+    let mut fetched = One::new(Vec::new(), None);
+    fetched.notice(2, piece(&image, &Place::START).0);
+    let kept = fetched.out.keep.clone().expect("the image");
+    fetched.round([Input::Kept(kept)]);
+    for one in [&mut began, &mut fetched] {
+        let ballot = one.prepares();
+        one.is_promised(ballot, 1, &[]);
+        assert_eq!(proposed_at(one, 1_049), []);
+        assert_eq!(proposed_at(one, 1_050), [(2, "at 1050".into())]);
     }
 }
 

@@ -252,7 +252,8 @@ impl<'a> Cut<'a> {
             called: operation.called,
             returned,
         };
-        if matches!(write, Write::Expire { .. }) && returned.is_some() && act == Act::Present {
+        // Only an `EXPIRE` that was done comes to this.
+        if act == Act::Present {
             self.push(key, entry(Act::Delete, None));
         }
         self.push(key, entry(act, returned));

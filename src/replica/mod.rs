@@ -343,11 +343,6 @@ impl Replica {
         }
     }
 
-    /// The time that the log has come to: the highest stamp that was applied.
-    pub fn time(&self) -> Millis {
-        self.time
-    }
-
     fn on_acceptor_failed(&mut self) {
         if self.acceptor.take().is_some() {
             info!("acceptor failed: it answers nothing and has forgotten what is not on disk");

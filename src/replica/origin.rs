@@ -339,7 +339,7 @@ const HEAD_BYTES: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::command::Write;
+    use crate::kv::command::{Bytes, Step, Watched, Write};
 
     const FAR: u64 = 1_000_000;
 
@@ -594,6 +594,23 @@ mod tests {
         let delete = Command::Write(Write::Delete { key });
         assert_eq!(command_bytes(&delete) - empty, 1_000 - 2);
         assert!(command_bytes(&Command::Session) > 0);
+    }
+
+    /// A transaction of many small steps is no small command.
+    #[test]
+    fn what_a_transaction_watches_and_does_counts_one_by_one() {
+        let key: Bytes = b"key".as_slice().into();
+        let watched = Watched {
+            key: key.clone(),
+            version: None,
+        };
+        let get = Step::Get { key };
+        let exec = Command::Exec(Box::new(Transaction {
+            watched: vec![watched; 3],
+            steps: vec![get, Step::Size],
+        }));
+        let all = 4 * b"key".len() + 6 * HEAD_BYTES;
+        assert_eq!(command_bytes(&exec), all);
     }
 
     #[test]

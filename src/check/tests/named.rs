@@ -90,6 +90,66 @@ fn two_swaps_of_one_value_cannot_both_win() {
     );
 }
 
+/// No client's clock can tell when a key ends: it may at any time from the `EXPIRE` on, or not before
+/// the history does.
+#[test]
+fn a_key_with_an_end_may_go_at_any_time() {
+    good(
+        "c1 0..1 PUT x 1 -> OK
+         c1 2..3 TTL x -> VALUE endless
+         c1 4..5 EXPIRE x 9 -> OK
+         c1 6..7 TTL x -> VALUE 9
+         c2 6..7 GET x -> VALUE 1
+         c1 8..9 EXPIRE x 90 -> OK
+         c1 10..11 GET x -> VALUE 1
+         c1 12..13 TTL x -> NOT_FOUND
+         c1 14..15 GET x -> NOT_FOUND
+         c1 16..17 EXPIRE x 9 -> NOT_FOUND",
+    );
+    good(
+        "c1 0..1 PUT x 1 -> OK
+         c1 2..8 EXPIRE x 0 -> OK
+         c2 3..4 GET x -> NOT_FOUND",
+    );
+    // Nobody knows whether it was done.
+    good(
+        "c1 0..1 PUT x 1 -> OK
+         c1 2.. EXPIRE x 9
+         c2 3..4 GET x -> NOT_FOUND",
+    );
+}
+
+#[test]
+fn a_key_that_has_no_end_does_not_go() {
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 TTL x -> VALUE endless
+         c1 4..5 GET x -> NOT_FOUND");
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 TTL x -> NOT_FOUND");
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 EXPIRE x 9 -> NOT_FOUND
+         c1 4..5 GET x -> VALUE 1");
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 EXPIRE x 9 -> ERROR NOT_DONE no majority
+         c1 4..5 GET x -> NOT_FOUND");
+}
+
+#[test]
+fn a_key_that_is_over_does_not_come_back() {
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 EXPIRE x 9 -> OK
+         c1 4..5 GET x -> NOT_FOUND
+         c2 6..7 GET x -> VALUE 1");
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 EXPIRE x 9 -> OK
+         c1 4..5 GET x -> NOT_FOUND
+         c2 6..7 TTL x -> VALUE 5");
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 DELETE x -> OK
+         c1 4..5 EXPIRE x 9 -> OK");
+    bad("c1 0..1 TTL x -> VALUE 5");
+}
+
 /// P46: an error that lies.
 #[test]
 fn a_refused_write_that_is_read_later() {

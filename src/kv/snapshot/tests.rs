@@ -384,7 +384,9 @@ fn an_end_that_no_life_comes_to_is_refused() {
         for line in ["store s17 00c0ffee00c0ffee 0", "opened 0"] {
             restore.line(line.as_bytes()).unwrap();
         }
-        restore.line(format!("pair a 1 s1 {end}").as_bytes()).is_ok()
+        restore
+            .line(format!("pair a 1 s1 {end}").as_bytes())
+            .is_ok()
     };
     assert!(reads(2_305_843_009_213_693_952));
     assert!(!reads(2_305_843_009_213_693_953));

@@ -125,10 +125,21 @@ impl Alone {
     }
 
     fn is_promised(&mut self, from: u8, ballot: Ballot, accepted: Vec<Accepted>) {
+        self.is_promised_decided(from, ballot, accepted, 0);
+    }
+
+    /// The promise of one that knows so many slots to be decided.
+    fn is_promised_decided(
+        &mut self,
+        from: u8,
+        ballot: Ballot,
+        accepted: Vec<Accepted>,
+        decided: u64,
+    ) {
         let promise = Promise {
             ballot,
             from: Slot(1),
-            decided: Slot::ZERO,
+            decided: Slot(decided),
             next: None,
             starts: Vec::new(),
             accepted,
@@ -349,6 +360,35 @@ fn a_refused_recall_is_tried_again_after_a_while() {
         alone.ticks(1);
     }
     assert_eq!(tried, [0, RECALL_TICKS, 2 * RECALL_TICKS]);
+}
+
+/// P17, P40: what only one that is gone called decided, the others tell as accepted when they are asked
+/// once more.
+#[test]
+fn a_recall_that_nobody_can_finish_is_begun_anew() {
+    let (mut alone, ballot) = recalling(&[Record::Lost]);
+    alone.is_promised(2, ballot, Vec::new());
+    alone.is_promised(3, ballot, Vec::new());
+    alone.is_promised_decided(4, ballot, Vec::new(), 1);
+    let life = Life { start: 1, mark: 9 };
+    let again = (1..=2 * BEREFT_TICKS).find(|_| {
+        alone.hears_decided(2, life, 0);
+        alone.hears_decided(3, life, 0);
+        alone.ticks(1);
+        alone.recalls().is_some_and(|again| again > ballot)
+    });
+    assert_eq!(again, Some(BEREFT_TICKS));
+    let told = Accepted {
+        slot: Slot(1),
+        ballot: self::ballot(1, 4),
+        value: value("told"),
+    };
+    let ballot = alone.recalls().unwrap();
+    for promiser in 2..=4 {
+        assert!(!alone.is_sound(), "before n{promiser}");
+        alone.is_promised(promiser, ballot, vec![told.clone()]);
+    }
+    assert!(alone.is_sound());
 }
 
 // --- A lost snapshot ---
