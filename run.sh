@@ -448,6 +448,7 @@ servers)
     printf '  %s shell\n' "$quince"
     printf '  %s bench --kill-leader --pids %s\n' "$quince" "$processes"
     printf '  nc 127.0.0.1 %d\n' "$((port + 1))"
+    printf '  redis-cli -p %d\n' "$((port + 1))"
     while :; do
         # Until a signal comes, or a server ends.
         wait -n

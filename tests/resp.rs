@@ -351,7 +351,7 @@ fn what_cannot_be_kept_is_refused_and_not_done() {
         "EXEC",
         "DISCARD",
         "TIME",
-        "WAIT 1 0",
+        "WAIT 1 -1",
         "SELECT 1",
         "CLUSTER INFO",
         "CLUSTER SLOTS",
@@ -607,14 +607,33 @@ fn the_first_byte_tells_what_a_connection_speaks() {
         assert_eq!(resp.value().to_string(), expected);
     }
     let mut wire = cluster.open(1);
-    wire.send("PING\r\nGET k\n*1\r\n");
-    assert_eq!(wire.lines(2), ["PONG", "VALUE a b"]);
+    wire.send("PING\nGET k\r\nPING\r\n*1\r\n");
+    assert_eq!(wire.lines(3), ["PONG", "VALUE a b", "PONG"]);
     assert!(wire.line().starts_with("ERROR BAD_REQUEST "));
     // One byte alone says it.
     let mut slow = Resp::open(&cluster, 1);
     slow.send("*");
     slow.send("1\r\n$4\r\nPING\r\n");
     assert_eq!(slow.value().to_string(), "+PONG");
+}
+
+/// What `redis-benchmark` begins with: a connection that has sent nothing but inline `PING`s is answered in
+/// RESP, and is one of plain lines as soon as it sends something else.
+#[test]
+fn inline_pings_are_answered_until_something_else_comes() {
+    let cluster = single(&[]);
+    let mut wire = cluster.open(1);
+    for pings in [1, 16, 5_000] {
+        wire.send("PING\r\n".repeat(pings));
+        assert_eq!(wire.lines(pings), vec!["+PONG\r"; pings]);
+    }
+    wire.send("PING\r\nPING\nPING\r\n");
+    assert_eq!(wire.lines(3), ["+PONG\r", "PONG", "PONG"]);
+    for not_inline in ["PING\n", "ping\r\n", " PING\r\n"] {
+        let mut wire = cluster.open(1);
+        wire.send(format!("{not_inline}PING\r\n"));
+        assert_eq!(wire.lines(2), ["PONG", "PONG"], "{not_inline:?}");
+    }
 }
 
 /// A key that is there all the time is returned exactly once, whatever else comes and goes.
@@ -689,6 +708,45 @@ fn readonly_reads_are_answered_by_a_server_that_is_alone() {
     assert!(refused.starts_with("-NOTDONE "), "{refused}");
     resp.converse(&[("READONLY", "+OK"), ("RESET", "+RESET")]);
     assert!(resp.ask("GET k").starts_with("-NOTDONE "));
+}
+
+/// A majority has what is acknowledged; of more servers it is told when they say so, and never before.
+#[test]
+fn wait_tells_how_many_other_servers_have_what_was_written() {
+    let mut cluster = Cluster::start(5, &[]);
+    let mut resp = Resp::open(&cluster, 1);
+    resp.converse(&[("SET k 1", "+OK"), ("WAIT 4 0", ":4")]);
+    cluster.kill_all(&[4, 5]);
+    assert_eq!(resp.ask("SET k 2"), "+OK");
+    assert_eq!(resp.ask("WAIT 2 0"), ":2");
+    let since = Instant::now();
+    resp.send([line("SET k 3"), line("WAIT 3 300"), line("GET k")].concat());
+    let replies = [(); 3].map(|()| resp.value().to_string());
+    assert_eq!(replies, ["+OK", ":2", "3"]);
+    assert!(since.elapsed() >= Duration::from_millis(300));
+    // Whoever is back and has caught up ends the wait; who is gone does not wait any longer.
+    resp.send(line("WAIT 3 0"));
+    let mut gone = Resp::open(&cluster, 1);
+    gone.send(line("WAIT 4 0"));
+    let mut other = Resp::open(&cluster, 1);
+    let mut blocked = |count: u8| {
+        until("so many wait", || {
+            let told = other.ask("INFO clients");
+            let line = format!("blocked_clients:{count}\\r");
+            told.contains(&line).then_some(())
+        });
+    };
+    blocked(2);
+    drop(gone);
+    blocked(1);
+    cluster.spawn(4);
+    assert_eq!(resp.value().to_string(), ":3");
+    blocked(0);
+    resp.converse(&[
+        ("MULTI", "+OK"),
+        ("WAIT 0 0", "-ERR Command not allowed inside a transaction"),
+        ("DISCARD", "+OK"),
+    ]);
 }
 
 /// P46, P47: a write that was handed on is unknown, a read never is, and replies keep their places.

@@ -148,8 +148,8 @@ pub struct Status {
     pub acceptor_up: bool,
     /// How many keys there are.
     pub keys: usize,
-    /// The other nodes, and whether each is heard.
-    pub peers: Vec<(NodeId, bool)>,
+    /// The other nodes, and up to where each says that it has applied all; none if it is not heard.
+    pub peers: Vec<(NodeId, Option<Slot>)>,
 }
 
 /// One server, as a value.
@@ -286,7 +286,10 @@ impl Replica {
             peers: self
                 .members
                 .others(self.me)
-                .map(|peer| (peer, self.election.heard(peer, self.now).is_some()))
+                .map(|peer| {
+                    let beat = self.election.heard(peer, self.now);
+                    (peer, beat.map(|beat| beat.applied))
+                })
                 .collect(),
         }
     }

@@ -8,6 +8,7 @@
 //! | `resp` | a connection that speaks the protocol of Redis |
 //! | `multi` | transactions of such a one |
 //! | `looks` | what such a one reads of the store |
+//! | `wait` | how many servers have what such a one wrote |
 //! | `cursors` | where the steps of `SCAN` go on |
 //! | `about` | what such a one is told of the server and of the connections |
 //!
@@ -24,6 +25,7 @@ mod looks;
 mod multi;
 mod resp;
 mod run;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};

@@ -36,9 +36,18 @@ struct Held {
     end: Option<u64>,
 }
 
+/// How often what came to pass, so that it can be seen that it did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Felt {
+    pub(super) transactions_done: u64,
+    pub(super) transactions_changed: u64,
+    pub(super) keys_ended: u64,
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Model {
+    felt: Felt,
     slot: u64,
     /// From which slot on it was which time.
     times: Vec<(u64, u64)>,
@@ -63,6 +72,7 @@ impl Model {
         if let Some(stamp) = stamp
             && stamp > self.time(slot)
         {
+            self.felt.keys_ended += self.ends_until(stamp);
             self.times.push((slot, stamp));
         }
         let mut applied = Vec::new();
@@ -118,9 +128,11 @@ impl Model {
             let last = self.last(&watched.key, self.slot);
             let version = last.and_then(|version| version.held.as_ref().map(|_| version.since));
             if version != watched.version {
+                self.felt.transactions_changed += 1;
                 return Outcome::Changed;
             }
         }
+        self.felt.transactions_done += 1;
         Outcome::Steps(
             transaction
                 .steps
@@ -267,6 +279,17 @@ impl Model {
             Deadline::In(millis) => self.time(self.slot) + millis,
             Deadline::At(millis) => millis,
         }
+    }
+
+    /// How many keys that are there are over at a later time.
+    fn ends_until(&self, time: u64) -> u64 {
+        let held = self.versions.keys().filter_map(|key| self.held(key));
+        held.filter(|held| held.end.is_some_and(|end| end <= time))
+            .count() as u64
+    }
+
+    pub(super) fn felt(&self) -> Felt {
+        self.felt
     }
 
     /// The highest stamp up to a slot.

@@ -61,12 +61,21 @@ impl Profile {
         }
     }
 
-    /// What must have been seen in a batch of lives, each kind at least once in 20 lives.
+    /// What must have been seen in a batch of lives, each kind at least once in 40 lives.
     pub fn promises(self) -> &'static [Seen] {
         #[allow(clippy::enum_glob_use, reason = "a table of names")]
         use Seen::*;
         match self {
-            Self::Calm => &[WritesDone, ReadsDone, ListsDone, LocalReads, Elections],
+            Self::Calm => &[
+                WritesDone,
+                ReadsDone,
+                ListsDone,
+                LocalReads,
+                Elections,
+                TransactionsDone,
+                TransactionsChanged,
+                KeysEnded,
+            ],
             Self::Lossy => &[Lost, Doubled, Overtaken, SlowLinks, Closed, OnceAgain],
             Self::Crashy => &[
                 PowerLost,
@@ -78,6 +87,8 @@ impl Profile {
                 AcceptorFailed,
                 AcceptorRecovered,
                 Skewed,
+                WrongWalls,
+                WallJumps,
                 Restarts,
             ],
             Self::Partitions => &[
@@ -123,6 +134,8 @@ impl Profile {
                 AcceptorFailed,
                 AcceptorRecovered,
                 Skewed,
+                WrongWalls,
+                WallJumps,
                 CutOneWay,
                 CutBothWays,
                 Isolated,
@@ -144,6 +157,9 @@ impl Profile {
                 TimedOut,
                 Unanswered,
                 WritesUnknown,
+                TransactionsDone,
+                TransactionsChanged,
+                KeysEnded,
             ],
         }
     }

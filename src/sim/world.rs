@@ -17,7 +17,7 @@ use super::disk::SimDir;
 use super::faults::Active;
 use super::history::{Call, History, Reply, unique_key, value_of};
 use super::network::{Line, Network};
-use super::node::{Arrival, Node};
+use super::node::{Arrival, Node, Wall};
 use super::plan::Plan;
 use super::watch::{Checked, Watch, ensure};
 use super::{Mistake, Settings, judge, service};
@@ -109,6 +109,10 @@ impl World {
         let mut counts = Counts::default();
         if plan.clock_percent.iter().any(|&percent| percent != 100) {
             counts.one(Seen::Skewed);
+        }
+        for wall in plan.walls.iter().filter(|&wall| *wall != Wall::default()) {
+            counts.one(Seen::WrongWalls);
+            counts.many(Seen::WallJumps, u64::from(wall.jump != 0));
         }
         let preload = if plan.preload {
             service::preload()
@@ -334,6 +338,14 @@ impl World {
     /// The stores as wholes, and what can only be told when all is over.
     fn check_end(&mut self) -> Checked {
         self.counts.many(Seen::Slots, self.watch.decided().0);
+        let felt = self.watch.model().felt();
+        for (seen, count) in [
+            (Seen::TransactionsDone, felt.transactions_done),
+            (Seen::TransactionsChanged, felt.transactions_changed),
+            (Seen::KeysEnded, felt.keys_ended),
+        ] {
+            self.counts.many(seen, count);
+        }
         let decided = self.watch.decided();
         let model = self.watch.model().list(b"", decided.0);
         for node in &self.nodes {

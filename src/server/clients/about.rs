@@ -171,8 +171,9 @@ pub(super) fn info(server: &Server, sections: &[Bytes], fields: &[(String, Strin
         (
             "Clients",
             format!(
-                "connected_clients:{}\r\nblocked_clients:0\r\nmaxclients:{}\r\n",
+                "connected_clients:{}\r\nblocked_clients:{}\r\nmaxclients:{}\r\n",
                 server.open.count(),
+                server.waiting.load(Ordering::Relaxed),
                 server.open.limit
             ),
         ),

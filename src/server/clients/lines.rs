@@ -1,4 +1,8 @@
 //! A connection of plain lines.
+//!
+//! One thing in it is not plain: `redis-benchmark` begins with connections that send nothing but `PING`,
+//! CR LF, which is both a plain line and what RESP calls an inline request, and it ends itself if it is
+//! not answered in RESP. So it is, as long as a connection has sent nothing else.
 
 use std::io;
 use std::net::TcpStream;
@@ -11,10 +15,15 @@ use crate::wire::lines::{Line, LineBuffer};
 use super::run::{Out, Run, STOPPED, Server};
 use super::{close, looks};
 
+/// What stands before the LF.
+const INLINE_PING: &[u8] = b"PING\r";
+
 /// What is left to do for a request when it has what it needs.
 enum Then {
     /// Say this.
     Reply(Reply),
+    /// Answer an inline `PING` of RESP.
+    InlinePong,
     /// Say what became of the command.
     Tell,
     /// Read the store.
@@ -29,8 +38,9 @@ enum Then {
 pub(super) fn serve(server: &Server, mut stream: &TcpStream) -> io::Result<()> {
     let mut lines = LineBuffer::new(LINE_BYTES_MAX);
     let mut out = Out::new(stream);
+    let mut inline_pings = true;
     while lines.read_from(&mut stream)? > 0 {
-        let quits = serve_lines(server, &mut lines, &mut out)?;
+        let quits = serve_lines(server, &mut lines, &mut inline_pings, &mut out)?;
         out.end()?;
         if quits {
             close(stream);
@@ -40,10 +50,24 @@ pub(super) fn serve(server: &Server, mut stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves all lines that have arrived; true if the client quits.
-fn serve_lines(server: &Server, lines: &mut LineBuffer, out: &mut Out<'_>) -> io::Result<bool> {
+/// Serves all lines that have arrived; true if the client quits. `inline_pings` is whether nothing but
+/// inline `PING`s has come.
+fn serve_lines(
+    server: &Server,
+    lines: &mut LineBuffer,
+    inline_pings: &mut bool,
+    out: &mut Out<'_>,
+) -> io::Result<bool> {
     let mut run = Run::default();
     while let Some(line) = lines.next_line() {
+        *inline_pings &= matches!(line, Line::Whole(INLINE_PING));
+        if *inline_pings {
+            if run.is_over(false) {
+                finish(server, std::mem::take(&mut run), out)?;
+            }
+            run.known(Then::InlinePong);
+            continue;
+        }
         let request = match line {
             Line::Whole(line) => parse_request(line),
             Line::TooLong => Err(RequestError::too_long_line()),
@@ -80,7 +104,10 @@ fn add(run: &mut Run<Then>, request: Request) {
 
 fn finish(server: &Server, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> {
     server.finish(run, out, |then, answer, out| {
-        reply(server, then, answer).write(&mut out.bytes);
+        match then {
+            Then::InlinePong => out.bytes.extend_from_slice(b"+PONG\r\n"),
+            then => reply(server, then, answer).write(&mut out.bytes),
+        }
         Ok(())
     })
 }
@@ -111,6 +138,8 @@ fn reply(server: &Server, then: Then, answer: Answer) -> Reply {
             server.set_acceptor(up);
             Reply::Ok
         }
-        (Then::Tell, Answer::Readable) => unreachable!("only reads are answered so"),
+        (Then::Tell | Then::InlinePong, Answer::Readable) => {
+            unreachable!("only reads are answered so, and a pong is no reply of plain lines")
+        }
     }
 }

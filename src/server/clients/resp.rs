@@ -10,12 +10,12 @@ use crate::kv::command::{Command, Outcome};
 use crate::outbox::Answer;
 use crate::wire::resp::{
     Catalog, FrameBuffer, Hello, Label, Protocol, REDIS_VERSION, Read, Reply, Request,
-    RequestError, Tell,
+    RequestError, Tell, Wait,
 };
 
 use super::multi::{Item, Multi, Watch};
 use super::run::{Out, Run, STOPPED, Server};
-use super::{Connection, about, close, looks, multi};
+use super::{Connection, about, close, looks, multi, wait};
 
 /// What is left to do for a request when it has what it needs.
 enum Then {
@@ -100,7 +100,9 @@ impl Talk<'_> {
             );
             let is_choice = match request {
                 Ok(Request::Reset | Request::Quit) => true,
-                Ok(Request::Hello(_) | Request::Watch(_)) => self.multi.is_none(),
+                Ok(Request::Hello(_) | Request::Watch(_) | Request::Wait(_)) => {
+                    self.multi.is_none()
+                }
                 _ => false,
             };
             if is_choice || run.is_over(is_command) {
@@ -117,6 +119,7 @@ impl Talk<'_> {
                 request if self.multi.is_some() => self.queue(&mut run, request),
                 Ok(Request::Hello(hello)) => self.hello(hello, out)?,
                 Ok(Request::Watch(keys)) => self.watch(keys, out)?,
+                Ok(Request::Wait(wait)) => self.wait(wait, out)?,
                 Ok(request) => self.add(&mut run, request),
                 Err(error) => run.known(Then::Reply(error.into())),
             }
@@ -163,6 +166,7 @@ impl Talk<'_> {
             Request::Id => run.known(Then::Reply(Reply::Integer(self.number()))),
             Request::Hello(_)
             | Request::Watch(_)
+            | Request::Wait(_)
             | Request::Exec
             | Request::Discard
             | Request::Reset
@@ -220,6 +224,13 @@ impl Talk<'_> {
                 run.command(command, Then::Exec(items));
             }
         }
+    }
+
+    fn wait(&self, wait: Wait, out: &mut Out<'_>) -> io::Result<()> {
+        // Nobody waits for this one to hear what is known already.
+        out.flush()?;
+        let reply = wait::wait(self.server, &self.connection.stream, wait)?;
+        self.write(&reply, out)
     }
 
     fn finish(&self, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> {

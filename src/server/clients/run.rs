@@ -10,7 +10,7 @@
 use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
@@ -42,6 +42,8 @@ pub(super) struct Server {
     syncs: Arc<AtomicU64>,
     /// How many requests were answered, of whatever protocol.
     pub(super) served: AtomicU64,
+    /// How many connections are in a `WAIT`.
+    pub(super) waiting: AtomicUsize,
     pub(super) open: Arc<Open>,
     pub(super) cursors: Cursors,
 }
@@ -188,6 +190,7 @@ impl Server {
             started: Instant::now(),
             syncs,
             served: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             open,
             cursors: Cursors::new(rand::random()),
         }
@@ -258,9 +261,7 @@ impl Server {
 
     /// How this server is doing, in fields and values; none when it stops.
     pub(super) fn status(&self) -> Option<Vec<(String, String)>> {
-        let (status_tx, status) = bounded(1);
-        self.events.send(Event::Status(status_tx)).ok()?;
-        let (status, cluster) = status.recv().ok()?;
+        let (status, cluster) = self.ask_status()?;
         let mut fields = fields(&status, &cluster, self.started.elapsed());
         if let Some(cpu) = cpu_time() {
             fields.push(("cpu_us".into(), cpu.as_micros().to_string()));
@@ -268,6 +269,13 @@ impl Server {
         let syncs = self.syncs.load(Ordering::Relaxed);
         fields.push(("syncs".into(), syncs.to_string()));
         Some(fields)
+    }
+
+    /// Asks the core how it is doing, and what the cluster is called; none when it stops.
+    pub(super) fn ask_status(&self) -> Option<(Status, String)> {
+        let (status_tx, status) = bounded(1);
+        self.events.send(Event::Status(status_tx)).ok()?;
+        status.recv().ok()
     }
 
     /// Flips the acceptor's flag and waits until that has taken effect.
@@ -311,8 +319,9 @@ fn fields(status: &Status, cluster: &str, uptime: Duration) -> Vec<(String, Stri
         ("keys".into(), status.keys.to_string()),
         ("uptime_s".into(), uptime.as_secs().to_string()),
     ];
-    for (peer, up) in &status.peers {
-        fields.push(("peer".into(), format!("{peer} {}", text(*up, "up", "down"))));
+    for (peer, applied) in &status.peers {
+        let up = text(applied.is_some(), "up", "down");
+        fields.push(("peer".into(), format!("{peer} {up}")));
     }
     fields
 }

@@ -10,6 +10,7 @@
 )]
 
 use std::fmt;
+use std::time::Duration;
 
 use super::catalog::Catalog;
 use super::change::{Change, Tell};
@@ -48,6 +49,8 @@ pub enum Request {
     Exec,
     /// Forget the transaction.
     Discard,
+    /// Wait until other servers have what was written.
+    Wait(Wait),
     /// Choose the version of the protocol, and tell about the server.
     Hello(Hello),
     /// Make the connection as it was at first.
@@ -74,6 +77,15 @@ pub enum Request {
     Config(Vec<Bytes>),
     /// How the server is doing, for programs.
     Status,
+}
+
+/// What a client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// So many servers, besides the one that is asked.
+    pub servers: usize,
+    /// At most so long; none: for ever.
+    pub patience: Option<Duration>,
 }
 
 /// Why arguments are no request. Nothing was done, and the connection goes on.
@@ -204,6 +216,17 @@ pub(super) fn integer(text: &[u8]) -> Result<i64, RequestError> {
             .and_then(|number| 0_i64.checked_sub_unsigned(number)),
     };
     number.ok_or_else(RequestError::not_an_integer)
+}
+
+/// `WAIT servers milliseconds`; 0 milliseconds are for ever.
+pub(super) fn wait(_: &Row, arguments: Arguments<'_>) -> Result<Request, RequestError> {
+    let number = |at| integer(arguments.get(at).unwrap_or_default());
+    let servers = usize::try_from(number(1)?).unwrap_or(0);
+    let millis = u64::try_from(number(2)?).map_err(|_| RequestError::new("timeout is negative"))?;
+    Ok(Request::Wait(Wait {
+        servers,
+        patience: (millis > 0).then(|| Duration::from_millis(millis)),
+    }))
 }
 
 pub(super) fn info(_: &Row, arguments: Arguments<'_>) -> Result<Request, RequestError> {

@@ -130,13 +130,7 @@ fn unknown(name: &[u8], arguments: Arguments<'_>) -> RequestError {
 }
 
 /// Commands of Redis that would be a lie here, and why. `COMMAND` does not list them.
-const REFUSED: &[(&str, &str)] = &[
-    ("time", "the servers' clocks are not one clock"),
-    (
-        "wait",
-        "every acknowledged write is on a majority's disks already, and more is never waited for",
-    ),
-];
+const REFUSED: &[(&str, &str)] = &[("time", "the servers' clocks are not one clock")];
 
 const WRITE: &[&str] = &["write", "denyoom", "fast"];
 const DELETE: &[&str] = &["write"];
@@ -246,6 +240,7 @@ pub(super) const ROWS: &[Row] = &[
     row_of("type", 2, READ, Keys::First, "generic", "Tells whether a key is there: all values are strings", look::look),
     row_of("unlink", -2, DELETE, Keys::All, "generic", "Removes keys", change::write),
     row_of("unwatch", 1, CONNECT, Keys::None, "transactions", "Watches no key any more", change::transaction),
+    row_of("wait", 3, CONNECT, Keys::None, "generic", "Waits until other servers have what was written", command::wait),
     row_of("watch", -2, CONNECT, Keys::All, "transactions", "Lets the next transaction fail if these keys are changed", look::watch),
 ];
 

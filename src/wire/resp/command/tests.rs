@@ -346,6 +346,15 @@ fn a_connection_asks_about_itself() {
         label(Label::LibraryVersion, "5.0")
     );
     assert_eq!(line("CLIENT ID"), Ok(Request::Id));
+    for (text, servers, millis) in [
+        ("WAIT 2 100", 2, Some(100)),
+        ("wait 0 0", 0, None),
+        ("WAIT -1 1", 0, Some(1)),
+    ] {
+        let patience = millis.map(Duration::from_millis);
+        let wait = Wait { servers, patience };
+        assert_eq!(line(text), Ok(Request::Wait(wait)), "{text}");
+    }
 }
 
 #[track_caller]
@@ -482,6 +491,8 @@ fn what_is_refused_names_its_reason() {
             "ERR expected a command that changes one key after the seq, found 'ONCE'",
         ),
         ("GET ", "ERR expected a key of at least 1 byte"),
+        ("WAIT 1 -1", "ERR timeout is negative"),
+        ("WAIT all 0", "ERR value is not an integer or out of range"),
     ] {
         refuses(text, error);
     }
