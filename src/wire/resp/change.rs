@@ -159,9 +159,7 @@ fn count_of(outcomes: impl Iterator<Item = Outcome>) -> Reply {
 pub(super) fn write(row: &Row, arguments: Arguments<'_>) -> Result<Request, RequestError> {
     let change = change(row, arguments)?;
     let bytes = change.steps.iter().map(Step::bytes).sum();
-    if change.steps.len() > 1
-        && let Some(Reply::Error(error)) = too_large(change.steps.len(), bytes)
-    {
+    if let Some(Reply::Error(error)) = too_large(change.steps.len(), bytes) {
         return Err(RequestError::with_code(error));
     }
     Ok(Request::Change(change))

@@ -125,6 +125,10 @@ mod tests {
             (&b"PING\r"[..], &[&b"PING"[..]][..]),
             (b"  get\tkey  ", &[b"get", b"key"]),
             (b"echo \"a\\x41\\n\" \r", &[b"echo", b"aA\n"]),
+            (
+                b"echo \"\\xaf\\xFA\\x9b\\xfg\"",
+                &[b"echo", b"\xaf\xfa\x9bxfg"],
+            ),
             (b"echo 'a\\'b'\r", &[b"echo", b"a'b"]),
             (b"echo 'a\\nb'", &[b"echo", b"a\\nb"]),
             (b"echo \"\" ''", &[b"echo", b"", b""]),

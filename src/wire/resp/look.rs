@@ -166,7 +166,7 @@ fn part(value: &[u8], start: i64, end: i64) -> &[u8] {
         }
     };
     // Both count from the end and stand the wrong way round: nothing, and not the first byte.
-    if start < 0 && end < 0 && start > end {
+    if start < 0 && start > end {
         return &[];
     }
     let (start, end) = (from_front(start), from_front(end).min(len - 1));
@@ -240,6 +240,9 @@ mod tests {
         for (start, end, expected) in [
             (0, 3, "This"),
             (-3, -1, "ing"),
+            (-3, -3, "i"),
+            (-1, -1, "g"),
+            (4, 4, " "),
             (0, -1, "This is a string"),
             (10, 100, "string"),
             (100, 200, ""),
@@ -273,6 +276,65 @@ mod tests {
             assert_eq!(told(Unit::Millis, Some(Some(millis))), millis.cast_signed());
         }
         assert_eq!(told(Unit::Millis, Some(Some(u64::MAX))), i64::MAX);
+    }
+
+    /// Outside of a transaction the store answers, inside the log does: both tell the same.
+    #[test]
+    fn a_question_is_answered_alike_inside_of_a_transaction_and_outside() {
+        let key = |name: &str| Bytes::from(name.as_bytes());
+        let held = |key: &Bytes| (**key == *b"there").then(|| Bytes::from(&b"abc"[..]));
+        let (there, gone) = (|| key("there"), || key("gone"));
+        for (read, keys, expected) in [
+            (Read::Get(there()), 1, Reply::text("abc")),
+            (Read::Get(gone()), 1, Reply::Null),
+            (
+                Read::Exists(vec![there(), gone(), there()]),
+                3,
+                Reply::Integer(2),
+            ),
+            (Read::Length(there()), 1, Reply::Integer(3)),
+            (Read::Length(gone()), 1, Reply::Integer(0)),
+            (Read::Range(there(), 1, -1), 1, Reply::text("bc")),
+            (Read::Range(gone(), 0, -1), 1, Reply::text("")),
+            (
+                Read::Many(vec![there(), gone()]),
+                2,
+                Reply::Array(vec![Reply::text("abc"), Reply::Null]),
+            ),
+            (Read::Kind(there()), 1, Reply::Simple("string")),
+            (Read::Kind(gone()), 1, Reply::Simple("none")),
+        ] {
+            let asked = read.keys().unwrap();
+            assert_eq!(asked.len(), keys, "{read:?}");
+            let outside = read.of_values(asked.iter().map(held));
+            assert_eq!(outside, expected, "{read:?}");
+            let steps = read.steps().unwrap();
+            assert_eq!(steps.len(), keys, "{read:?}");
+            let inside = read.of_outcomes(steps.iter().map(|step| match step {
+                Step::Get { key } => held(key).map_or(Outcome::NotFound, Outcome::Value),
+                other => panic!("{other:?}"),
+            }));
+            assert_eq!(inside, expected, "{read:?}");
+        }
+    }
+
+    /// What no value answers has a step of its own, or none.
+    #[test]
+    fn times_and_sizes_are_asked_for_by_steps_of_their_own() {
+        let key: Bytes = b"k"[..].into();
+        let told = |read: &Read, outcome| read.of_outcomes(std::iter::once(outcome));
+        let ttl = Read::Ttl(key.clone(), Unit::Seconds);
+        assert_eq!(ttl.keys(), None);
+        assert_eq!(ttl.steps(), Some(vec![Step::Ttl { key: key.clone() }]));
+        let remaining = Outcome::Remaining(Some(2_000));
+        assert_eq!(told(&ttl, remaining), Reply::Integer(2));
+        assert_eq!(told(&ttl, Outcome::Remaining(None)), Reply::Integer(-1));
+        assert_eq!(told(&ttl, Outcome::NotFound), Reply::Integer(-2));
+        assert_eq!(Read::Size.keys(), None);
+        assert_eq!(Read::Size.steps(), Some(vec![Step::Size]));
+        assert_eq!(told(&Read::Size, Outcome::Number(3)), Reply::Integer(3));
+        let keys = Read::Keys(key);
+        assert_eq!((keys.keys(), keys.steps()), (None, None));
     }
 
     /// What does not fit must not look like a missing key.

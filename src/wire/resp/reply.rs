@@ -180,6 +180,12 @@ mod tests {
     }
 
     #[test]
+    fn a_version_is_told_by_its_number() {
+        assert_eq!(Protocol::default().number(), 2);
+        assert_eq!(Protocol::Three.number(), 3);
+    }
+
+    #[test]
     fn null_and_map_are_what_the_version_has_for_them() {
         assert_eq!(written(&Reply::Null), ["$-1\r\n", "_\r\n"]);
         assert_eq!(written(&Reply::found(None)), ["$-1\r\n", "_\r\n"]);

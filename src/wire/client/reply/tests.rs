@@ -102,6 +102,21 @@ fn values_are_quoted_where_bare_bytes_would_read_otherwise() {
     }
 }
 
+/// The half of a second is rounded up, as in Redis.
+#[test]
+fn a_time_is_told_in_seconds() {
+    for (found, text) in [
+        (None, "NOT_FOUND"),
+        (Some(None), "VALUE never"),
+        (Some(Some(499)), "VALUE 0"),
+        (Some(Some(500)), "VALUE 1"),
+        (Some(Some(60_499)), "VALUE 60"),
+        (Some(Some(u64::MAX)), "VALUE 18446744073709551"),
+    ] {
+        assert_eq!(Reply::remaining(found).to_string(), text);
+    }
+}
+
 #[test]
 fn every_code_prints_and_reads_back() {
     for (code, name) in [

@@ -388,6 +388,48 @@ fn keys_values_and_lines_have_limits() {
     );
 }
 
+/// Two times of this length can be added.
+#[test]
+fn a_life_has_a_limit() {
+    let longest = 1_152_921_504_606_846;
+    check(vec![(
+        "EXPIRE apple 1152921504606846",
+        change(expire(longest)),
+    )]);
+    check_errors(&[
+        (
+            "EXPIRE apple 1152921504606847",
+            r#"ERROR BAD_REQUEST expected seconds from 0 to 1152921504606846, found "1152921504606847""#,
+        ),
+        (
+            "EXPIRE apple 18446744073709551615",
+            r#"ERROR BAD_REQUEST expected seconds from 0 to 1152921504606846, found "18446744073709551615""#,
+        ),
+        (
+            "EXPIRE apple -1",
+            r#"ERROR BAD_REQUEST expected seconds from 0 to 1152921504606846, found "-1""#,
+        ),
+    ]);
+}
+
+#[test]
+fn what_no_line_asks_for_is_shown_as_in_the_log() {
+    for (millis, only, shown) in [
+        (2_000, ExpireIf::Any, "EXPIRE apple 2\n"),
+        (2_001, ExpireIf::Any, "expire apple in 2001 any\n"),
+        (2_000, ExpireIf::Later, "expire apple in 2000 later\n"),
+    ] {
+        let mut line = Vec::new();
+        let write = Write::Expire {
+            key: bytes("apple"),
+            deadline: Deadline::In(millis),
+            only,
+        };
+        write_request(&mut line, &change(write));
+        assert_eq!(String::from_utf8_lossy(&line), shown);
+    }
+}
+
 #[test]
 fn the_longest_put_fits_in_a_line_when_all_of_it_is_escaped() {
     let request = once(
@@ -424,6 +466,11 @@ fn any_change() -> impl Strategy<Value = Write> {
             new
         }),
         (any_bytes(1), any::<i64>()).prop_map(|(key, by)| Write::Incr { key, by }),
+        (any_bytes(1), 0..1_000_000_000_u64).prop_map(|(key, seconds)| Write::Expire {
+            key,
+            deadline: Deadline::In(1_000 * seconds),
+            only: ExpireIf::Any,
+        }),
     ]
 }
 
@@ -435,6 +482,10 @@ fn any_request() -> impl Strategy<Value = Request> {
         (any::<bool>(), any_bytes(1)).prop_map(|(local, key)| Request::Read {
             local,
             read: Read::Get { key }
+        }),
+        (any::<bool>(), any_bytes(1)).prop_map(|(local, key)| Request::Read {
+            local,
+            read: Read::Ttl { key }
         }),
         (any::<bool>(), any_bytes(0)).prop_map(|(local, prefix)| Request::Read {
             local,

@@ -148,6 +148,16 @@ fn changes_are_read() {
             Tell::Count,
         ),
         (
+            "EXPIRE k 0",
+            expire(Deadline::At(0), ExpireIf::Any),
+            Tell::Count,
+        ),
+        (
+            "EXPIRE k 1 NX nx",
+            expire(Deadline::In(1_000), ExpireIf::Endless),
+            Tell::Count,
+        ),
+        (
             "EXPIRE k -5 xx",
             expire(Deadline::At(0), ExpireIf::Mortal),
             Tell::Count,
@@ -270,9 +280,42 @@ fn wrong_options_are_errors() {
     ] {
         assert_eq!(line(text).unwrap_err().to_string(), error, "{text}");
     }
+}
+
+/// What one slot holds has a bound, however a client asks for it.
+#[test]
+fn a_transaction_of_one_command_has_its_bounds() {
     let many = [vec![&b"DEL"[..]], vec![&b"k"[..]; 16_385]].concat();
     assert!(read(&many).is_err());
     assert!(read(&many[..16_385]).is_ok());
+    // With keys of one byte, four of these are four megabytes.
+    let value = [b'v'; 1_048_575];
+    let mut mset = vec![&b"MSET"[..]];
+    for _ in 0..4 {
+        mset.extend([&b"k"[..], &value]);
+    }
+    assert!(read(&mset).is_ok());
+    mset[1] = b"kk";
+    assert_eq!(
+        read(&mset).unwrap_err().to_string(),
+        "ERR expected at most 4194304 bytes of keys and values in a transaction, found 4194305"
+    );
+    mset[3] = b"kk";
+    assert!(read(&mset).is_err());
+}
+
+#[test]
+fn what_makes_a_transaction_is_read() {
+    let watch = Request::Watch(vec![bytes("k"), bytes("l")]);
+    for (text, request) in [
+        ("MULTI", Request::Multi),
+        ("exec", Request::Exec),
+        ("DISCARD", Request::Discard),
+        ("UNWATCH", Request::Unwatch),
+        ("WATCH k l", watch),
+    ] {
+        assert_eq!(line(text), Ok(request), "{text}");
+    }
 }
 
 #[test]
@@ -304,6 +347,10 @@ fn questions_are_read() {
             scan(0, None, SCAN_COUNT_MAX, true),
         ),
         ("SCAN 0 TYPE list", scan(0, None, 10, false)),
+        (
+            "SCAN 1 MATCH b* COUNT 6 TYPE list",
+            scan(1, Some("b*"), 6, false),
+        ),
     ] {
         assert_eq!(line(text), Ok(Request::Read(expected)), "{text}");
     }
@@ -330,8 +377,13 @@ fn a_connection_asks_about_itself() {
     };
     assert_eq!(line("HELLO"), hello(None, None));
     assert_eq!(line("HELLO 2"), hello(Some(Protocol::Two), None));
-    let full = line("HELLO 3 AUTH default secret SETNAME me");
-    assert_eq!(full, hello(Some(Protocol::Three), Some("me")));
+    for text in [
+        "HELLO 3 AUTH default secret SETNAME me",
+        "HELLO 3 SETNAME me AUTH default secret",
+        "hello 3 auth default secret setname you setname me",
+    ] {
+        assert_eq!(line(text), hello(Some(Protocol::Three), Some("me")));
+    }
     assert_eq!(line("READONLY"), Ok(Request::ReadOnly(true)));
     assert_eq!(line("readwrite"), Ok(Request::ReadOnly(false)));
     let label = |label, text| Ok(Request::Label(label, bytes(text)));
@@ -346,6 +398,9 @@ fn a_connection_asks_about_itself() {
         label(Label::LibraryVersion, "5.0")
     );
     assert_eq!(line("CLIENT ID"), Ok(Request::Id));
+    assert_eq!(line("CLIENT GETNAME"), Ok(Request::Name));
+    assert_eq!(line("CLIENT INFO"), Ok(Request::Client));
+    assert_eq!(line("CLIENT LIST"), Ok(Request::Clients));
     for (text, servers, millis) in [
         ("WAIT 2 100", 2, Some(100)),
         ("wait 0 0", 0, None),
@@ -404,6 +459,10 @@ fn what_is_wrong_is_told_in_the_words_of_redis() {
         ),
         ("HELLO 3 FOO", "ERR Syntax error in HELLO option 'FOO'"),
         (
+            "HELLO 3 AUTH default x SETNAME me FOO",
+            "ERR Syntax error in HELLO option 'FOO'",
+        ),
+        (
             "HELLO 3 AUTH default",
             "ERR Syntax error in HELLO option 'AUTH'",
         ),
@@ -420,6 +479,11 @@ fn what_is_wrong_is_told_in_the_words_of_redis() {
             "WRONGPASS invalid username-password pair or user is disabled.",
         ),
         ("AUTH a b c", "ERR syntax error"),
+        (
+            "AUTH secret",
+            "ERR AUTH <password> called without any password configured for the default user. \
+             Are you sure your configuration is correct?",
+        ),
         ("SELECT 1", "ERR DB index is out of range"),
         ("SELECT x", "ERR value is not an integer or out of range"),
         ("CLIENT NO-EVICT maybe", "ERR syntax error"),
@@ -515,8 +579,21 @@ fn what_is_too_long_to_be_kept_is_told_with_its_limit() {
     assert!(read(&[b"SET", &key[1..], &value[1..]]).is_ok());
     let pattern = vec![b'*'; PATTERN_BYTES_MAX + 1];
     assert!(error(&[b"KEYS", &pattern]).starts_with("ERR expected a pattern of at most 4096"));
+    assert!(read(&[b"KEYS", &pattern[1..]]).is_ok());
+    assert!(read(&[b"CLIENT", b"SETNAME", &[b'x'; 256]]).is_ok());
     assert!(error(&[b"CLIENT", b"SETNAME", &[b'x'; 257]]).contains("longer than 256 bytes"));
     assert!(error(&[b"CLIENT", b"SETNAME", b"a b"]).contains("cannot contain spaces"));
+}
+
+/// As in Redis: so many bytes of what stands behind the name, and no word that there is no room for.
+#[test]
+fn an_unknown_command_is_repeated_up_to_a_bound() {
+    let long = "x".repeat(125);
+    let expected = format!("ERR unknown command 'FOO', with args beginning with: '{long}' ");
+    refuses(&format!("FOO {long} y"), &expected);
+    let shorter = &long[1..];
+    let expected = format!("ERR unknown command 'FOO', with args beginning with: '{shorter}' 'y' ");
+    refuses(&format!("FOO {shorter} yz z"), &expected);
 }
 
 /// Errors repeat what a client sent, but not all of it.
@@ -602,5 +679,141 @@ fn the_catalogue_tells_of_every_command() {
         panic!("a map")
     };
     assert_eq!(docs.len(), 1);
-    assert!(line(&format!("COMMAND INFO{}", " get".repeat(257))).is_err());
+    let many = |count| line(&format!("COMMAND INFO{}", " get".repeat(count)));
+    assert!(many(256).is_ok());
+    assert!(many(257).is_err());
+}
+
+/// What `COMMAND INFO` tells of a command, in a line: its name, its arity, where its keys stand.
+fn told(form: &Reply) -> String {
+    let Reply::Array(fields) = form else {
+        panic!("{form:?}")
+    };
+    let (
+        Reply::Bulk(name),
+        [
+            Reply::Integer(arity),
+            _,
+            Reply::Integer(first),
+            Reply::Integer(last),
+            Reply::Integer(step),
+        ],
+    ) = (&fields[0], &fields[1..6])
+    else {
+        panic!("{form:?}")
+    };
+    let name = String::from_utf8_lossy(name);
+    format!("{name} {arity} {first} {last} {step}")
+}
+
+/// Client libraries count arguments and find keys by it. Each is as in Redis, where that has the
+/// command; but the two lists take no options here.
+#[test]
+fn the_catalogue_tells_how_commands_are_written() {
+    let Ok(Request::Catalog(catalog)) = line("COMMAND") else {
+        panic!("the catalogue")
+    };
+    let Reply::Array(forms) = catalog.reply() else {
+        panic!("an array")
+    };
+    let mut lines = Vec::new();
+    for form in &forms {
+        lines.push(told(form));
+        let Reply::Array(fields) = form else {
+            panic!("{form:?}")
+        };
+        if let Some(Reply::Array(subcommands)) = fields.last() {
+            lines.extend(subcommands.iter().map(told));
+        }
+    }
+    assert_eq!(lines, CATALOGUE.lines().collect::<Vec<_>>());
+}
+
+/// A subcommand stands right behind its family.
+const CATALOGUE: &str = "\
+append 3 1 1 1
+auth -2 0 0 0
+cas 4 1 1 1
+client -2 0 0 0
+client|getname 2 0 0 0
+client|id 2 0 0 0
+client|info 2 0 0 0
+client|list 2 0 0 0
+client|no-evict 3 0 0 0
+client|no-touch 3 0 0 0
+client|setinfo 4 0 0 0
+client|setname 3 0 0 0
+cluster -2 0 0 0
+command -1 0 0 0
+command|count 2 0 0 0
+command|docs -2 0 0 0
+command|info -2 0 0 0
+command|list 2 0 0 0
+config -2 0 0 0
+config|get -3 0 0 0
+dbsize 1 0 0 0
+decr 2 1 1 1
+decrby 3 1 1 1
+del -2 1 -1 1
+delete 2 1 1 1
+discard 1 0 0 0
+echo 2 0 0 0
+exec 1 0 0 0
+exists -2 1 -1 1
+expire -3 1 1 1
+expireat -3 1 1 1
+flushall -1 0 0 0
+flushdb -1 0 0 0
+get 2 1 1 1
+getdel 2 1 1 1
+getrange 4 1 1 1
+getset 3 1 1 1
+hello -1 0 0 0
+incr 2 1 1 1
+incrby 3 1 1 1
+info -1 0 0 0
+keys 2 0 0 0
+mget -2 1 -1 1
+mset -3 1 -1 2
+multi 1 0 0 0
+once -5 0 0 0
+persist 2 1 1 1
+pexpire -3 1 1 1
+pexpireat -3 1 1 1
+ping -1 0 0 0
+psetex 4 1 1 1
+pttl 2 1 1 1
+put 3 1 1 1
+quit -1 0 0 0
+readonly 1 0 0 0
+readwrite 1 0 0 0
+reset 1 0 0 0
+scan -2 0 0 0
+select 2 0 0 0
+session 1 0 0 0
+set -3 1 1 1
+setex 4 1 1 1
+setnx 3 1 1 1
+setrange 4 1 1 1
+status 1 0 0 0
+strlen 2 1 1 1
+ttl 2 1 1 1
+type 2 1 1 1
+unlink -2 1 -1 1
+unwatch 1 0 0 0
+wait 3 0 0 0
+watch -2 1 -1 1";
+
+#[test]
+fn families_are_told_with_their_subcommands() {
+    let docs = |text| match line(text) {
+        Ok(Request::Catalog(catalog)) => {
+            let mut out = Vec::new();
+            catalog.reply().write(Protocol::Two, &mut out);
+            String::from_utf8(out).unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(!docs("COMMAND DOCS get").contains("subcommands"));
+    assert!(docs("COMMAND DOCS config").contains("config|get"));
 }

@@ -143,6 +143,23 @@ fn a_hostile_frame_is_one_error() {
     }
 }
 
+/// A longer one ends the connection as soon as it is clear, and not before.
+#[test]
+fn an_inline_request_may_be_so_long_and_no_longer() {
+    let word = |count: usize| vec![b'x'; count];
+    let line = |count: usize| [word(count), b"\n".to_vec()].concat();
+    for size in [1, 1_000, 100_000] {
+        let whole = read(&line(INLINE_BYTES_MAX), &[size]);
+        assert_eq!(whole.requests, [[word(INLINE_BYTES_MAX)]]);
+        let longer = read(&line(INLINE_BYTES_MAX + 1), &[size]);
+        assert!(longer.requests.is_empty() && longer.error.is_some());
+        let begun = read(&word(INLINE_BYTES_MAX), &[size]);
+        assert!(begun.requests.is_empty() && begun.error.is_none());
+        let begun = read(&word(INLINE_BYTES_MAX + 1), &[size]);
+        assert!(begun.error.is_some());
+    }
+}
+
 /// P48: what is cut short is no request.
 #[test]
 fn a_frame_that_is_cut_anywhere_is_none() {
