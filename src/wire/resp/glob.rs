@@ -80,13 +80,13 @@ impl Pattern {
     pub fn matches(&self, text: &[u8]) -> bool {
         let steps = &self.0;
         let (mut step, mut at) = (0, 0);
-        // The last `*`, and up to where it has taken bytes.
+        // What stands behind the last `*`, and up to where that has taken bytes.
         let mut many = None;
         while at < text.len() {
             match steps.get(step) {
                 Some(Step::Many) => {
-                    many = Some((step, at));
                     step += 1;
+                    many = Some((step, at));
                 }
                 Some(own) if own.takes(text[at]) => {
                     step += 1;
@@ -95,9 +95,9 @@ impl Pattern {
                 // The last `*` takes one byte more, and what follows it is tried anew.
                 _ => match &mut many {
                     None => return false,
-                    Some((star, taken)) => {
+                    Some((behind, taken)) => {
                         *taken += 1;
-                        (step, at) = (*star + 1, *taken);
+                        (step, at) = (*behind, *taken);
                     }
                 },
             }
