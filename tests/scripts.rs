@@ -9,7 +9,7 @@
 //! | `cluster 3 [deadline TICKS] [seed N] [preload] [blank]` | makes a cluster; first; `blank`: of empty directories |
 //! | `tick N [n1 n2]` | N ticks of all nodes, or of these; after each everything settles |
 //! | `until leader`, `until answered`, `until equal` | ticks until so, at most 500 |
-//! | `n1: put apple 1.25` | a client's write: put, delete, cas, incr, session, once; `x*9` is nine `x` |
+//! | `n1: put apple 1.25` | a client's write, as a batch has it: put, set, incr, expire, session, once and so on; `x*9` is nine `x` |
 //! | `n1? apple` | a client's read |
 //! | `settle` | syncs and delivers everything until nothing moves |
 //! | `hold n1 n2 [WORD]` | from n1 to n2 nothing, or no message of this word, is delivered by itself |
@@ -26,6 +26,7 @@
 //! | `snapshot n1` | takes a snapshot; the log is trimmed when it is synced |
 //! | `wipe n1`, `damage n1 s3`, `lose-snapshot n1` | of a node that does not run: empties its directory; takes what its log says of a slot; takes its snapshot |
 //! | `fail n1`, `recover n1` | its acceptor |
+//! | `clock n1 5000` | what its wall clock says from now on, in milliseconds |
 //! | `stop n1` | it is about to stop |
 //! | `status` | prints the state of all nodes |
 //! | `show heartbeats` | prints them too, and which lives of peers they make known |
@@ -183,6 +184,10 @@ impl Stage {
             "damage" => {
                 let lost: Slot = words[1].parse().expect("a slot");
                 self.cluster.damage(nodes[0], |slot| slot == lost);
+            }
+            "clock" => {
+                let wall = words[1].parse().expect("milliseconds");
+                self.cluster.set_clock(nodes[0], wall);
             }
             "forge" => {
                 let line = rest.splitn(3, ' ').nth(2).expect("a message");

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use quince::kv::command::{Bytes, Command};
+use quince::kv::command::{Bytes, Command, Millis};
 use quince::kv::store::Store;
 use quince::outbox::{Answer, Outbox, Ticket, To};
 use quince::paxos::acceptor::Acceptor;
@@ -85,6 +85,8 @@ pub(crate) struct Server {
     /// Whether its acceptor has failed.
     pub(crate) failed: bool,
     leads: Option<Ballot>,
+    /// What its clock says, in milliseconds.
+    wall: Millis,
     /// What is read by whom.
     reads: BTreeMap<Ticket, Bytes>,
 }
@@ -129,6 +131,7 @@ impl Cluster {
                 starts: 0,
                 failed: false,
                 leads: None,
+                wall: 0,
                 reads: BTreeMap::new(),
             };
             cluster.servers.insert(id, server);
@@ -153,6 +156,11 @@ impl Cluster {
 
     pub(crate) fn server(&self, id: NodeId) -> &Server {
         &self.servers[&id]
+    }
+
+    /// Sets the clock of a node.
+    pub(crate) fn set_clock(&mut self, id: NodeId, wall: Millis) {
+        self.servers.get_mut(&id).expect("a member").wall = wall;
     }
 
     /// The replica, which must run.
@@ -196,7 +204,7 @@ impl Cluster {
         for input in inputs {
             replica.step(input, &mut out);
         }
-        replica.flush(0, &mut out);
+        replica.flush(server.wall, &mut out);
         self.take(id, out);
     }
 
