@@ -317,9 +317,11 @@ mod tests {
     #[test]
     fn a_control_character_is_never_printed_bare() {
         for control in (0..b' ').chain([0x7f]) {
-            let text = printed(&[b'a', control, b'b'], Blanks::Inside);
-            assert!(text.starts_with('"'), "{text:?}");
-            assert!(!text.chars().any(char::is_control), "{text:?}");
+            for bytes in [&[b'a', control, b'b'][..], &[control]] {
+                let text = printed(bytes, Blanks::Inside);
+                assert!(text.starts_with('"'), "{text:?}");
+                assert!(!text.chars().any(char::is_control), "{text:?}");
+            }
         }
     }
 

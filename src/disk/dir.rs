@@ -325,6 +325,27 @@ mod tests {
         assert_eq!(dir.remove("x").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
+    /// The system takes back a large file's room step by step, and a small one's at once: whoever has
+    /// it under another name sees which.
+    #[test]
+    fn a_large_file_is_emptied_before_it_is_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = FsDir::open(temp.path()).unwrap();
+        for (bytes, left) in [
+            (1, 1),
+            (REMOVE_BYTES, REMOVE_BYTES),
+            (REMOVE_BYTES + 1, 0),
+            (2 * REMOVE_BYTES + 1, 0),
+        ] {
+            dir.create_zeroed("x", bytes).unwrap();
+            let kept = temp.path().join("kept");
+            fs::hard_link(temp.path().join("x"), &kept).unwrap();
+            dir.remove("x").unwrap();
+            assert_eq!(fs::metadata(&kept).unwrap().len(), left as u64, "{bytes}");
+            fs::remove_file(kept).unwrap();
+        }
+    }
+
     /// P42: a whole file or none, and no unfinished one left behind.
     #[test]
     fn a_whole_file_replaces_the_old_one() {
