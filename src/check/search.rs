@@ -15,7 +15,7 @@
 //!   they did, however many there are.
 //! * A configuration that allows all that another does, and holds the same, makes the other needless.
 //! * Before another one, a `PUT` or an open write is done only if what it leaves is what some pending
-//!   operation needs.
+//!   operation needs; and one that leaves what is there already, only if it hides a `PUT`.
 //! * Of open writes that ask for the same, the first is done first: they are as good as each other.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -398,11 +398,7 @@ impl Search {
         next.must.remove(slot);
         next.free.remove(slot);
         if act.overwrites() {
-            let unseen: Vec<SlotAt> = next
-                .must
-                .iter()
-                .filter(|&put| self.puts.contains(put))
-                .collect();
+            let unseen: Vec<SlotAt> = self.unseen(configuration, slot).collect();
             for put in unseen {
                 next.must.remove(put);
                 next.free.insert(put);
@@ -410,6 +406,12 @@ impl Search {
         }
         self.settle(&mut next);
         Ok(Some(next))
+    }
+
+    /// The `PUT`s that may be done unseen right before the overwriting operation at `by`.
+    fn unseen(&self, configuration: &Configuration, by: SlotAt) -> impl Iterator<Item = SlotAt> {
+        let puts = configuration.must.iter();
+        puts.filter(move |&put| put != by && self.puts.contains(put))
     }
 
     /// The pending operations that may be worth doing before the one at `due`.
@@ -430,7 +432,8 @@ impl Search {
             };
             let free = configuration.free.contains(slot);
             let optional = free || matches!(op.act, Act::Put(_));
-            if state == configuration.state && optional {
+            let hides = op.act.overwrites() && self.unseen(configuration, slot).next().is_some();
+            if state == configuration.state && optional && !hides {
                 continue;
             }
             if !optional || self.is_needed(state, slot, &pending) {

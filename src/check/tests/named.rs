@@ -162,6 +162,19 @@ fn a_lost_put() {
     );
 }
 
+/// A `PUT` of what the key holds already may have overwritten another one.
+#[test]
+fn a_put_is_hidden_by_one_of_the_value_before() {
+    let lines = "c1 0..1 PUT x 1 -> OK
+         c2 10..30 PUT x 2 -> OK
+         c1 11..50 PUT x 1 -> OK
+         c3 12..13 CAS x 1 3 -> OK
+         c3 40..41 GET x -> VALUE 3";
+    good(lines);
+    // But not both before the CAS and after the GET.
+    bad(&format!("{lines}\n c3 60..61 GET x -> VALUE 1"));
+}
+
 #[test]
 fn a_deleted_key_does_not_rise_again() {
     bad("c1 0..1 PUT x 1 -> OK
