@@ -289,6 +289,8 @@ fn an_answer_of_the_wrong_kind_is_caught() {
         "c1 0..1 INCR x -> VALUE pear",
         "c1 0..1 INCR x -> VALUE 01",
         "c1 0..1 CAS x 1 2 -> MISMATCH 1",
+        "c1 0..1 EXPIRE x 1 -> VALUE 1",
+        "c1 0..1 TTL x -> OK",
         // The number before it would be past the range.
         "c1 0..1 INCR x -5 -> VALUE 9223372036854775807",
     ] {
@@ -312,6 +314,64 @@ fn a_list_is_a_read_of_what_it_shows_and_of_what_it_does_not() {
         "{puts}\n c2 4..5 LIST p -> COUNT 3 fig 3 pear 1 plum 2"
     ));
     bad(&format!("{puts}\n c2 4..5 LIST p -> COUNT 2 pear 1 plum 3"));
+}
+
+/// When a key ends is no client's to tell; but it ends once, and only one that was given an end.
+#[test]
+fn a_key_with_an_end_may_go_once_at_any_time() {
+    let expire = "c1 0..1 PUT x 1 -> OK
+         c1 2..3 EXPIRE x 60 -> OK";
+    good(&format!(
+        "{expire}\n c1 4..5 TTL x -> VALUE 60\n c2 6..7 GET x -> VALUE 1"
+    ));
+    let gone = format!("{expire}\n c2 4..5 GET x -> VALUE 1\n c2 6..7 TTL x -> NOT_FOUND");
+    good(&gone);
+    good(&format!(
+        "{gone}\n c2 8..9 EXPIRE x 5 -> NOT_FOUND\n c1 10..11 INCR x -> VALUE 1"
+    ));
+    bad(&format!("{gone}\n c2 8..9 GET x -> VALUE 1"));
+    bad(&format!("{gone}\n c2 8..9 TTL x -> VALUE 3"));
+    bad(&format!("{gone}\n c2 8..9 EXPIRE x 5 -> OK"));
+    let again = format!("{gone}\n c1 8..9 PUT x 2 -> OK");
+    good(&format!("{again}\n c2 10..11 TTL x -> VALUE never"));
+    bad(&format!("{again}\n c2 10..11 GET x -> NOT_FOUND"));
+}
+
+#[test]
+fn a_key_without_an_end_stays() {
+    let put = "c1 0..1 PUT x 1 -> OK";
+    good(&format!("{put}\n c1 2..3 TTL x -> VALUE never"));
+    bad(&format!("{put}\n c1 2..3 TTL x -> NOT_FOUND"));
+    bad(&format!("{put}\n c1 2..3 EXPIRE x 5 -> NOT_FOUND"));
+    let refused = format!("{put}\n c1 2..3 EXPIRE x 5 -> ERROR NOT_DONE no majority");
+    good(&format!("{refused}\n c1 4..5 GET x -> VALUE 1"));
+    bad(&format!("{refused}\n c1 4..5 GET x -> NOT_FOUND"));
+}
+
+/// One without an answer may have given the key its end.
+#[test]
+fn an_open_expire_may_end_the_key() {
+    let open = "c1 0..1 PUT x 1 -> OK
+         c2 2.. EXPIRE x 5";
+    good(&format!("{open}\n c1 4..5 GET x -> VALUE 1"));
+    good(&format!("{open}\n c1 4..5 GET x -> NOT_FOUND"));
+    bad(&format!(
+        "{open}\n c1 4..5 GET x -> NOT_FOUND\n c1 6..7 GET x -> VALUE 1"
+    ));
+}
+
+#[test]
+fn what_was_never_there_has_no_time_left_and_gets_no_end() {
+    good(
+        "c1 0..1 EXPIRE x 5 -> NOT_FOUND
+         c1 2..3 TTL x -> NOT_FOUND",
+    );
+    bad("c1 0..1 EXPIRE x 5 -> OK");
+    bad("c1 0..1 TTL x -> VALUE 5");
+    bad("c1 0..1 TTL x -> VALUE never");
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 DELETE x -> OK
+         c1 4..5 EXPIRE x 5 -> OK");
 }
 
 #[test]
@@ -347,6 +407,7 @@ fn what_was_there_before_is_learned_once() {
         "c1 0..1 GET x -> VALUE old\n c1 2..3 PUT x 1 -> OK",
         "c1 0..1 INCR x 5 -> VALUE 12\n c1 2..3 GET x -> VALUE 12",
         "c1 0..1 CAS x 1 2 -> OK\n c1 2..3 DELETE x -> OK",
+        "c1 0..1 TTL x -> VALUE 5\n c1 2..3 EXPIRE x 1 -> OK\n c1 4..5 GET x -> NOT_FOUND",
         "c1 0..1 DELETE x -> NOT_FOUND",
         "c1 0..9 PUT x 1 -> OK\n c2 1..8 GET x -> VALUE old\n c3 2..7 GET x -> VALUE 1",
         "c1 0.. INCR x\n c1 1..2 INCR x -> ERROR NOT_A_NUMBER no\n c2 3..4 GET x -> VALUE pear",
@@ -358,6 +419,7 @@ fn what_was_there_before_is_learned_once() {
         "c1 0..9 GET x -> VALUE old\n c2 0..9 GET x -> VALUE older",
         "c1 0..1 PUT x 1 -> OK\n c1 2..3 GET x -> VALUE old",
         "c1 0..1 INCR x 5 -> VALUE 12\n c1 2..3 GET x -> VALUE 7",
+        "c1 0..1 TTL x -> NOT_FOUND\n c1 2..3 GET x -> VALUE old",
         "c1 0..1 DELETE x -> NOT_FOUND\n c1 2..3 DELETE x -> OK",
     ] {
         assert!(unknown(lines).violation.is_some(), "{lines}");
