@@ -24,6 +24,7 @@ use super::Begins;
 use super::bits::Bits;
 use super::part;
 use super::values::{ValueId, Values};
+use crate::kv::command::VALUE_BYTES_MAX;
 
 /// Whether there is an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,9 @@ enum Act {
     Cas(ValueId, ValueId),
     Incr { by: i64, to: ValueId, sum: i64 },
     OpenIncr { by: i64 },
+    Append { more: ValueId, to: Option<usize> },
     NotANumber { by: i64 },
+    NoRoom { bytes: usize },
     Never,
 }
 
@@ -73,7 +76,12 @@ impl Act {
                 sum: *sum,
             },
             part::Act::Incr { by, to: None } => Self::OpenIncr { by: *by },
+            part::Act::Append { more, to } => Self::Append {
+                more: values.id(more),
+                to: *to,
+            },
             part::Act::NotANumber(by) => Self::NotANumber { by: *by },
+            part::Act::NoRoom(bytes) => Self::NoRoom { bytes: *bytes },
             part::Act::Never => Self::Never,
         }
     }
@@ -95,14 +103,35 @@ impl Act {
                 (number(state, values)?.checked_add(by)? == sum).then_some(State::Value(to))
             }
             // It leaves something unknown, or nothing: as before.
-            (Self::OpenIncr { .. } | Self::NotANumber { .. }, State::Unknown) => Some(state),
+            (
+                Self::OpenIncr { .. } | Self::NotANumber { .. } | Self::NoRoom { .. },
+                State::Unknown,
+            ) => Some(state),
             (Self::OpenIncr { by }, _) => {
                 let sum = number(state, values)?.checked_add(by)?;
                 Some(State::Value(values.id_of_number(sum)))
             }
+            // As unknown as before, unless all of it was added just now.
+            (Self::Append { more, to }, State::Unknown) => {
+                let known = to.is_some_and(|to| to == values.len(more));
+                Some(if known { State::Value(more) } else { state })
+            }
+            (Self::Append { more, to }, _) => {
+                let length = length(state, values)? + values.len(more);
+                if to.is_some_and(|to| to != length) {
+                    return None;
+                }
+                Some(State::Value(match state {
+                    State::Value(found) => values.join(found, more)?,
+                    _ => more,
+                }))
+            }
             (Self::NotANumber { by }, _) => {
                 let sum = number(state, values).and_then(|number| number.checked_add(by));
                 sum.is_none().then_some(state)
+            }
+            (Self::NoRoom { bytes }, _) => {
+                (length(state, values)? + bytes > VALUE_BYTES_MAX).then_some(state)
             }
             (Self::Never, _) => None,
         }
@@ -116,7 +145,7 @@ impl Act {
     fn only_looks(self) -> bool {
         matches!(
             self,
-            Self::Read(_) | Self::Present | Self::NotANumber { .. }
+            Self::Read(_) | Self::Present | Self::NotANumber { .. } | Self::NoRoom { .. }
         )
     }
 }
@@ -127,6 +156,15 @@ fn number(state: State, values: &Values) -> Option<i64> {
         State::Unknown => None,
         State::Absent => Some(0),
         State::Value(id) => values.number(id),
+    }
+}
+
+/// How long a value `APPEND` finds; a missing key counts as empty.
+fn length(state: State, values: &Values) -> Option<usize> {
+    match state {
+        State::Unknown => None,
+        State::Absent => Some(0),
+        State::Value(id) => Some(values.len(id)),
     }
 }
 
@@ -260,7 +298,7 @@ impl Search {
     fn run(mut self) -> Outcome {
         for (_, end, op) in std::mem::take(&mut self.events) {
             let done = if end { self.end(op) } else { self.call(op) };
-            if done.is_err() {
+            if done.is_err() || self.values.are_full() {
                 return Outcome::Undecided;
             }
             if self.configurations.is_empty() {
@@ -317,9 +355,7 @@ impl Search {
             match act {
                 // Seen of a key of which nothing is known, it tells something: not for free.
                 Act::Read(_) if state == State::Unknown => {}
-                Act::Read(_) | Act::Present | Act::NotANumber { .. }
-                    if act.apply(state, &mut self.values).is_some() =>
-                {
+                act if act.only_looks() && act.apply(state, &mut self.values).is_some() => {
                     configuration.must.remove(slot);
                 }
                 Act::Put(value) if state == State::Value(value) => {
@@ -478,7 +514,9 @@ fn idle(ops: &[Op]) -> HashSet<usize> {
             | Act::Present
             | Act::Incr { .. }
             | Act::OpenIncr { .. }
-            | Act::NotANumber { .. } => {
+            | Act::Append { .. }
+            | Act::NotANumber { .. }
+            | Act::NoRoom { .. } => {
                 any_value_matters = true;
             }
             _ => {}

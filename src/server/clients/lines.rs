@@ -80,8 +80,8 @@ fn add(run: &mut Run<Then>, request: Request) {
 
 fn finish(server: &Server, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> {
     server.finish(run, out, |then, answer, out| {
-        reply(server, then, answer).write(&mut out.bytes);
-        Ok(())
+        let (bytes, relieve) = out.parts();
+        reply(server, then, answer).write_in_parts(bytes, relieve)
     })
 }
 
@@ -93,6 +93,7 @@ fn reply(server: &Server, then: Then, answer: Answer) -> Reply {
         (_, Answer::Done(outcome)) => outcome.into(),
         (Then::Read(read), Answer::Readable) => match read {
             Read::Get { key } => server.store.lock().get(&key).into(),
+            Read::Many { keys } => Reply::values(looks::values(server, &keys)),
             Read::List { prefix } => {
                 let list = server.store.lock().list(&prefix);
                 Reply::List(list)
