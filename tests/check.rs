@@ -77,6 +77,7 @@ fn a_shell_records_what_it_asks_and_hears() {
                 "OK"
             })
         }
+        line if line.starts_with("MGET") => say("COUNT 2\nVALUE 1\nNOT_FOUND"),
         _ => say("VALUE 1"),
     });
     let dir = tempfile::tempdir().unwrap();
@@ -85,7 +86,7 @@ fn a_shell_records_what_it_asks_and_hears() {
     let mut shell = Command::new(env!("CARGO_BIN_EXE_quince"));
     shell.args(["shell", "--servers", &server.address, "--history", file]);
     let input = dir.path().join("input");
-    std::fs::write(&input, "PUT x 1\nGET x\nSTATUS\n").unwrap();
+    std::fs::write(&input, "PUT x 1\nGET x\nSTATUS\nMGET x y\n").unwrap();
     shell.stdin(std::fs::File::open(&input).unwrap());
     shell.output().unwrap();
     let history = std::fs::read_to_string(file).unwrap();
@@ -101,7 +102,9 @@ fn a_shell_records_what_it_asks_and_hears() {
             "c1.1 again",
             "c1.1 reply OK",
             "c1.2 call GET x",
-            "c1.2 reply VALUE 1"
+            "c1.2 reply VALUE 1",
+            "c1.3 call MGET x y",
+            "c1.3 reply COUNT 2 VALUE 1 NOT_FOUND",
         ]
     );
     assert_eq!(quince(&["check", file]).0, 0);

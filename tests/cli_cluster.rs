@@ -190,11 +190,12 @@ fn the_shell_takes_every_line_from_a_pipe() {
     let mut cluster = Cluster::start(3, &[]);
     let all = cluster.list();
     let input = b"PUT:kiwi:0.55\nGET:kiwi\nCAS kiwi 0.55 \"0.60 each\"\nLIST\nINCR n 5\n\
+                  APPEND kiwi , organic\nMGET kiwi plum n\nlocal mget plum\n\
                   LOCAL GET plum\nDELETE:kiwi\nGET:kiwi\nfly\nPING\nexit\nPUT never 1\n";
     let (code, out, err) = shell(&all, input);
     assert_eq!((code, err.as_str()), (0, ""));
     let mut lines: Vec<&str> = out.lines().collect();
-    let wrong = lines.remove(9);
+    let wrong = lines.remove(16);
     assert!(wrong.starts_with("ERROR BAD_REQUEST "), "{out}");
     assert_eq!(
         lines,
@@ -205,6 +206,13 @@ fn the_shell_takes_every_line_from_a_pipe() {
             "COUNT 1",
             "kiwi 0.60 each",
             "VALUE 5",
+            "VALUE 18",
+            "COUNT 3",
+            "VALUE 0.60 each, organic",
+            "NOT_FOUND",
+            "VALUE 5",
+            "COUNT 1",
+            "NOT_FOUND",
             "NOT_FOUND",
             "OK",
             "NOT_FOUND",

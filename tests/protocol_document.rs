@@ -11,6 +11,7 @@ fn answer(store: &mut Store, line: &str) -> Reply {
         Err(error) => error.into(),
         Ok(Request::Read { read, .. }) => match read {
             Read::Get { key } => store.get(&key).into(),
+            Read::Many { keys } => Reply::values(keys.iter().map(|key| store.get(key)).collect()),
             Read::List { prefix } => Reply::List(store.list(&prefix)),
             Read::Ttl { key } => Reply::remaining(store.remaining(&key, store.time())),
         },

@@ -64,6 +64,25 @@ fn every_request_has_its_replies() {
             ),
             ("LIST v", &["COUNT 1", "visits -4"]),
             ("LIST w", &["COUNT 0"]),
+            ("APPEND note 2.20", &["VALUE 4"]),
+            ("append note \" a  kilo\"", &["VALUE 12"]),
+            ("GET note", &["VALUE 2.20 a  kilo"]),
+            (
+                "MGET visits plum empty note visits",
+                &[
+                    "COUNT 5",
+                    "VALUE -4",
+                    "NOT_FOUND",
+                    "VALUE \"\"",
+                    "VALUE 2.20 a  kilo",
+                    "VALUE -4",
+                ],
+            ),
+            ("LOCAL MGET plum", &["COUNT 1", "NOT_FOUND"]),
+            ("EXPIRE note 1000", &["OK"]),
+            ("APPEND note .", &["VALUE 13"]),
+            ("TTL note", &["VALUE 1000"]),
+            ("DELETE note", &["OK"]),
             ("TTL visits", &["VALUE never"]),
             ("EXPIRE visits 1000", &["OK"]),
             ("LOCAL TTL visits", &["VALUE 1000"]),
@@ -79,13 +98,15 @@ fn every_request_has_its_replies() {
             ("ONCE 1 3 CAS c x y", &["MISMATCH d"]),
             ("ONCE 1 4 DELETE nothing", &["NOT_FOUND"]),
             ("ONCE 1 4 DELETE c", &["NOT_FOUND"]),
-            ("GET c", &["VALUE d"]),
+            ("ONCE 1 5 APPEND c e", &["VALUE 2"]),
+            ("ONCE 1 5 APPEND c e", &["VALUE 2"]),
+            ("GET c", &["VALUE de"]),
             ("FAIL", &["OK"]),
             ("RECOVER", &["OK"]),
         ],
     );
-    assert_eq!(wire.ask("help"), "COUNT 23");
-    wire.lines(23);
+    assert_eq!(wire.ask("help"), "COUNT 25");
+    wire.lines(25);
     let status = cluster.status(1).expect("it runs");
     for (field, value) in [
         ("id", "n1"),
@@ -172,6 +193,13 @@ fn every_fault_of_a_client_has_its_code_and_the_connection_goes_on() {
         ("PUT :a:b", "BAD_REQUEST"),
         ("GET", "BAD_REQUEST"),
         ("GET a b", "BAD_REQUEST"),
+        ("MGET", "BAD_REQUEST"),
+        ("MGET a \"\"", "BAD_REQUEST"),
+        ("MGET:a", "BAD_REQUEST"),
+        ("APPEND a", "BAD_REQUEST"),
+        ("APPEND:a:b", "BAD_REQUEST"),
+        ("LOCAL APPEND a b", "BAD_REQUEST"),
+        ("ONCE 1 6 MGET a", "BAD_REQUEST"),
         ("GET:a:", "BAD_REQUEST"),
         ("DELETE", "BAD_REQUEST"),
         ("CAS a b", "BAD_REQUEST"),
@@ -198,6 +226,9 @@ fn every_fault_of_a_client_has_its_code_and_the_connection_goes_on() {
         (&format!("PUT {long_key} x"), "TOO_LONG"),
         (&format!("LIST {long_key}"), "TOO_LONG"),
         (&format!("PUT a {long_value}"), "TOO_LONG"),
+        (&format!("APPEND a {long_value}"), "TOO_LONG"),
+        (&format!("APPEND a {}", &long_value[1..]), "TOO_LONG"),
+        (&format!("MGET{}", " k".repeat(16_385)), "TOO_LONG"),
         (&format!("PUT:a:{long_value}"), "TOO_LONG"),
         (&format!("CAS a b {long_value}"), "TOO_LONG"),
         ("INCR pear", "NOT_A_NUMBER"),
@@ -540,6 +571,44 @@ fn the_longest_key_value_and_line_fit_and_one_byte_more_does_not() {
     }
     cluster.until_led();
     assert!(cluster.ask(3, &format!("GET \"{key}\"")) == expected);
+}
+
+/// One key, named many times, has its value in the reply as often: up to 64 MiB, and no more.
+#[test]
+fn an_mget_of_much_comes_whole_and_of_more_is_refused() {
+    let cluster = single(&[]);
+    let mut wire = cluster.open(1);
+    let longest = "x".repeat(VALUE_BYTES_MAX);
+    assert_eq!(wire.ask(format!("PUT k {longest}")), "OK");
+    let expected = format!("VALUE {longest}");
+    wire.send(format!("MGET{}\nPING\n", " k".repeat(64)));
+    assert_eq!(wire.line(), "COUNT 64");
+    for _ in 0..64 {
+        assert!(wire.line() == expected);
+    }
+    assert_eq!(wire.line(), "PONG");
+    let refused = wire.ask(format!("MGET{} k", " k".repeat(64)));
+    assert_code(&refused, "ERROR TOO_LONG");
+    assert!(refused.contains("fewer keys"), "{refused}");
+    assert_code(&wire.ask("APPEND k y"), "ERROR TOO_LONG");
+    assert_eq!(wire.ask("APPEND k \"\""), "VALUE 1048576");
+}
+
+/// Whatever server is asked, and whoever has written.
+#[test]
+fn an_mget_at_one_server_sees_what_another_appended() {
+    let cluster = Cluster::start(3, &[]);
+    let mut wires = [1, 2, 3].map(|server| cluster.open(server));
+    let mut written = String::new();
+    for turn in 0..12 {
+        written += &turn.to_string();
+        let length = wires[turn % 3].ask(format!("APPEND k {turn}"));
+        assert_eq!(length, format!("VALUE {}", written.len()));
+        let wire = &mut wires[(turn + 1) % 3];
+        wire.send("MGET k no k\n");
+        let value = format!("VALUE {written}");
+        assert_eq!(wire.lines(4), ["COUNT 3", &value, "NOT_FOUND", &value]);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! | `history 1` | the first line: the version of this format |
 //! | `TIME ID call REQUEST` | a client is about to send; `REQUEST` as it stands on the wire |
 //! | `TIME ID again` | it sends the same again, perhaps elsewhere, under the same `ONCE` |
-//! | `TIME ID reply REPLY` | the answer, as on the wire; of `LIST` on one line: `COUNT n key value key value ...` |
+//! | `TIME ID reply REPLY` | the answer, as on the wire; of `LIST` on one line: `COUNT n key value key value ...`, and of `MGET`: `COUNT n VALUE value NOT_FOUND ...` |
 //! | `TIME ID refused TEXT` | surely nothing was done |
 //! | `TIME ID lost TEXT` | no answer will come; it may have been done, or may be later |
 //!
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use super::history::{End, History, Operation, OperationId};
-use crate::kv::command::{Bytes, Command};
+use crate::kv::command::{Bytes, Command, Read};
 use crate::text::{self, Blanks, ParseError, Tokens};
 use crate::wire::client::{Head, Reply, Request, parse_reply_head, parse_request, write_request};
 
@@ -60,18 +60,39 @@ pub fn write_again(out: &mut Vec<u8>, time: u64, id: OperationId) {
 /// Appends a `reply`.
 pub fn write_reply(out: &mut Vec<u8>, time: u64, id: OperationId, reply: &Reply) {
     begin(out, time, id, "reply ");
-    if let Reply::List(pairs) = reply {
-        write!(out, "COUNT {}", pairs.len()).expect("a vector takes every byte");
-        for (key, value) in pairs {
-            out.push(b' ');
-            text::write_token(out, key, Blanks::None);
-            out.push(b' ');
-            text::write_token(out, value, Blanks::None);
+    match reply {
+        Reply::List(pairs) => {
+            write_count(out, pairs.len());
+            for (key, value) in pairs {
+                write_word(out, key);
+                write_word(out, value);
+            }
+            out.push(b'\n');
         }
-        out.push(b'\n');
-    } else {
-        reply.write(out);
+        Reply::Values(found) => {
+            write_count(out, found.len());
+            for value in found {
+                match value {
+                    Some(value) => {
+                        out.extend_from_slice(b" VALUE");
+                        write_word(out, value);
+                    }
+                    None => out.extend_from_slice(b" NOT_FOUND"),
+                }
+            }
+            out.push(b'\n');
+        }
+        reply => reply.write(out),
     }
+}
+
+fn write_count(out: &mut Vec<u8>, count: usize) {
+    write!(out, "COUNT {count}").expect("a vector takes every byte");
+}
+
+fn write_word(out: &mut Vec<u8>, word: &[u8]) {
+    out.push(b' ');
+    text::write_token(out, word, Blanks::None);
 }
 
 /// Appends a `reply` that is a line of the wire already, with or without its LF.
@@ -177,7 +198,7 @@ impl Reader {
                 operation.resent = operation.resent.saturating_add(1);
                 return tokens.end();
             }
-            b"reply" => End::Reply(time, read_reply(tokens.tail())?),
+            b"reply" => End::Reply(time, read_reply(&operation.request, tokens.tail())?),
             b"refused" => End::Refused(time, text()),
             b"lost" => End::Open(Some(time), text()),
             other => {
@@ -215,26 +236,49 @@ impl Reader {
     }
 }
 
-fn read_reply(line: &[u8]) -> Result<Reply, ParseError> {
+/// Reads an answer to `request` as [`write_reply`] writes it.
+pub(super) fn read_reply(request: &Request, line: &[u8]) -> Result<Reply, ParseError> {
     match parse_reply_head(line) {
         Ok(Head::Done(reply)) => Ok(reply),
-        // Pairs follow on the same line, which is an error to the wire.
-        Ok(Head::Lines(_)) | Err(_) if line.starts_with(b"COUNT ") => read_list(line),
+        // What was counted follows on the same line, which is an error to the wire.
+        Ok(Head::Lines(_)) | Err(_) if line.starts_with(b"COUNT ") => match request {
+            Request::Read {
+                read: Read::Many { .. },
+                ..
+            } => read_counted(line, read_found).map(Reply::Values),
+            _ => read_counted(line, read_pair).map(Reply::List),
+        },
         Ok(Head::Lines(_)) => Err(ParseError::at("a reply", line)),
         Err(error) => Err(error),
     }
 }
 
-fn read_list(line: &[u8]) -> Result<Reply, ParseError> {
+/// What a line holds so many of as it says.
+fn read_counted<'a, T>(
+    line: &'a [u8],
+    read: impl Fn(&mut Tokens<'a>) -> Result<T, ParseError>,
+) -> Result<Vec<T>, ParseError> {
     let mut tokens = Tokens::new(line);
     tokens.need("COUNT")?;
-    let count = tokens.need("how many pairs follow")?;
+    let count = tokens.need("how many follow")?;
     let count = text::number(&count).ok_or_else(|| ParseError::at("a number", &count))?;
-    let mut pairs: Vec<(Bytes, Bytes)> = Vec::new();
-    for _ in 0..count {
-        let key = tokens.need("a key")?.into();
-        pairs.push((key, tokens.need("a value")?.into()));
-    }
+    let all = (0..count)
+        .map(|_| read(&mut tokens))
+        .collect::<Result<_, _>>()?;
     tokens.end()?;
-    Ok(Reply::List(pairs))
+    Ok(all)
+}
+
+fn read_pair(tokens: &mut Tokens<'_>) -> Result<(Bytes, Bytes), ParseError> {
+    let key = tokens.need("a key")?.into();
+    Ok((key, tokens.need("a value")?.into()))
+}
+
+fn read_found(tokens: &mut Tokens<'_>) -> Result<Option<Bytes>, ParseError> {
+    const EXPECTED: &str = "VALUE or NOT_FOUND";
+    match &*tokens.need(EXPECTED)? {
+        b"VALUE" => Ok(Some(tokens.need("a value")?.into())),
+        b"NOT_FOUND" => Ok(None),
+        other => Err(ParseError::at(EXPECTED, other)),
+    }
 }

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::kv::command::{Command, Write};
 use crate::text;
 use crate::wire::client::{ErrorCode, Reply, Request};
 
@@ -87,6 +88,8 @@ impl Operation {
             End::Refused(..) => Proof::Never,
             End::Reply(at, reply) => match reply {
                 Reply::Error(ErrorCode::Unknown, _) => Proof::Open,
+                // An APPEND that found no room has looked at the map.
+                Reply::Error(ErrorCode::TooLong, _) if self.appends() => Proof::Done(*at, reply),
                 Reply::Error(
                     ErrorCode::BadRequest
                     | ErrorCode::TooLong
@@ -99,6 +102,15 @@ impl Operation {
                 // An INCR that finds no number has looked at the map, too.
                 _ => Proof::Done(*at, reply),
             },
+        }
+    }
+
+    fn appends(&self) -> bool {
+        match &self.request {
+            Request::Write(Command::Write(write) | Command::Once { write, .. }) => {
+                matches!(write, Write::Append { .. })
+            }
+            _ => false,
         }
     }
 

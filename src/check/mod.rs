@@ -20,12 +20,13 @@
 //! never sees more than one key, and a bench over a thousand keys is a thousand small questions.
 //!
 //! Left out, with its price:
-//! * `LIST` is judged as a read of every key that it shows, and of every other key of the history
-//!   that its prefix covers and that it does not show. That all of these are of *one* moment is not
-//!   judged: a list that mixes two moments passes if each of its lines was true at some time of it.
+//! * `MGET` is judged as a read of each of its keys, and `LIST` as one of every key that it shows, and of
+//!   every other key of the history that its prefix covers and that it does not show. That all of these
+//!   are of *one* moment is not judged: a list that mixes two moments passes if each of its lines was
+//!   true at some time of it.
 //! * `LOCAL` reads promise nothing and are not judged; they are counted.
-//! * A refused `INCR` (`NOT_A_NUMBER`) on a key of which nothing is known yet proves less than it
-//!   could. It never makes a right history look wrong.
+//! * An `APPEND`, or a refused `INCR` (`NOT_A_NUMBER`) or `APPEND` (`TOO_LONG`), on a key of which nothing
+//!   is known yet proves less than it could. It never makes a right history look wrong.
 
 pub mod format;
 pub mod history;

@@ -7,8 +7,10 @@
 //! | `DELETE` with `OK` | [`Act::Delete`]; with `NOT_FOUND` it is a read |
 //! | `CAS` with `OK` | [`Act::Cas`]; with `MISMATCH` or `NOT_FOUND` it is a read |
 //! | `INCR` with a number | [`Act::Incr`]; with `NOT_A_NUMBER` [`Act::NotANumber`] |
+//! | `APPEND` with a length | [`Act::Append`]; with `TOO_LONG` [`Act::NoRoom`] |
 //! | `EXPIRE` with `OK` | [`Act::Present`], and from then on an open [`Act::Delete`]: the key ends at some time, which no client's clock can tell; with `NOT_FOUND` it is a read |
 //! | `TTL` with a value | [`Act::Present`]; with `NOT_FOUND` it is a read |
+//! | `MGET` | a read of each of its keys |
 //! | `LIST` | a read of each key of the history that its prefix covers |
 //! | `ONCE` | its write; lines of one session and seq are one write, from the first call to the first answer |
 //! | an answer that no map gives | [`Act::Never`] |
@@ -21,7 +23,7 @@ use std::sync::Arc;
 
 use super::history::{History, Operation, Proof};
 use super::values::integer;
-use crate::kv::command::{Bytes, Command, Read, SessionId, Write};
+use crate::kv::command::{Bytes, Command, Read, SessionId, VALUE_BYTES_MAX, Write};
 use crate::wire::client::{ErrorCode, Reply, Request};
 
 /// What an operation did to its key, or saw of it.
@@ -44,8 +46,17 @@ pub enum Act {
         /// The sum.
         to: Option<i64>,
     },
+    /// Added to the end of a value; how long it was afterwards, where an answer tells.
+    Append {
+        /// What was added.
+        more: Bytes,
+        /// The length of the whole.
+        to: Option<usize>,
+    },
     /// What was there was no number, or adding this would have gone past the range.
     NotANumber(i64),
+    /// What was there was too long for so many bytes more.
+    NoRoom(usize),
     /// No map answers so.
     Never,
 }
@@ -135,6 +146,10 @@ impl<'a> Cut<'a> {
                 } => {
                     keys.insert(key);
                 }
+                Request::Read {
+                    local: false,
+                    read: Read::Many { keys: many },
+                } => keys.extend(many),
                 Request::Read { local: false, .. } => {
                     if let Proof::Done(_, Reply::List(pairs)) = operation.proof() {
                         keys.extend(pairs.iter().map(|(key, _)| key));
@@ -210,6 +225,16 @@ impl<'a> Cut<'a> {
                     _ => Act::Never,
                 };
                 self.push(key, entry(act));
+            }
+            (Read::Many { keys }, Reply::Values(found)) if found.len() == keys.len() => {
+                for (key, value) in keys.iter().zip(found) {
+                    self.push(key, entry(Act::Read(value.clone())));
+                }
+            }
+            (Read::Many { keys }, _) => {
+                for key in keys {
+                    self.push(key, entry(Act::Never));
+                }
             }
             (Read::Ttl { key }, reply) => {
                 let act = match reply {
@@ -322,6 +347,10 @@ fn attempted(write: &Write) -> Act {
         Write::Delete { .. } | Write::Expire { .. } => Act::Delete,
         Write::Cas { expected, new, .. } => Act::Cas(expected.clone(), new.clone()),
         Write::Incr { by, .. } => Act::Incr { by: *by, to: None },
+        Write::Append { value, .. } => Act::Append {
+            more: value.clone(),
+            to: None,
+        },
         other => unreachable!("no line of a history asks for {other:?}"),
     }
 }
@@ -347,6 +376,19 @@ fn answered(write: &Write, reply: &Reply) -> Act {
             _ => Act::Never,
         },
         (Write::Incr { by, .. }, Reply::Error(ErrorCode::NotANumber, _)) => Act::NotANumber(*by),
+        (Write::Append { value, .. }, Reply::Value(length)) => {
+            let length = integer(length).and_then(|length| usize::try_from(length).ok());
+            let possible = |&length: &usize| (value.len()..=VALUE_BYTES_MAX).contains(&length);
+            length
+                .filter(possible)
+                .map_or(Act::Never, |length| Act::Append {
+                    more: value.clone(),
+                    to: Some(length),
+                })
+        }
+        (Write::Append { value, .. }, Reply::Error(ErrorCode::TooLong, _)) => {
+            Act::NoRoom(value.len())
+        }
         _ => Act::Never,
     }
 }

@@ -15,7 +15,7 @@
 //!   they did, however many there are.
 //! * A configuration that allows all that another does, and holds the same, makes the other needless.
 //! * Before another one, a `PUT` or an open write is done only if what it leaves is what some pending
-//!   operation needs.
+//!   operation needs; and one that leaves what is there already, only if it hides a `PUT`.
 //! * Of open writes that ask for the same, the first is done first: they are as good as each other.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -24,6 +24,7 @@ use super::Begins;
 use super::bits::Bits;
 use super::part;
 use super::values::{ValueId, Values};
+use crate::kv::command::VALUE_BYTES_MAX;
 
 /// Whether there is an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,9 @@ enum Act {
     Cas(ValueId, ValueId),
     Incr { by: i64, to: ValueId, sum: i64 },
     OpenIncr { by: i64 },
+    Append { more: ValueId, to: Option<usize> },
     NotANumber { by: i64 },
+    NoRoom { bytes: usize },
     Never,
 }
 
@@ -73,7 +76,12 @@ impl Act {
                 sum: *sum,
             },
             part::Act::Incr { by, to: None } => Self::OpenIncr { by: *by },
+            part::Act::Append { more, to } => Self::Append {
+                more: values.id(more),
+                to: *to,
+            },
             part::Act::NotANumber(by) => Self::NotANumber { by: *by },
+            part::Act::NoRoom(bytes) => Self::NoRoom { bytes: *bytes },
             part::Act::Never => Self::Never,
         }
     }
@@ -95,14 +103,35 @@ impl Act {
                 (number(state, values)?.checked_add(by)? == sum).then_some(State::Value(to))
             }
             // It leaves something unknown, or nothing: as before.
-            (Self::OpenIncr { .. } | Self::NotANumber { .. }, State::Unknown) => Some(state),
+            (
+                Self::OpenIncr { .. } | Self::NotANumber { .. } | Self::NoRoom { .. },
+                State::Unknown,
+            ) => Some(state),
             (Self::OpenIncr { by }, _) => {
                 let sum = number(state, values)?.checked_add(by)?;
                 Some(State::Value(values.id_of_number(sum)))
             }
+            // As unknown as before, unless all of it was added just now.
+            (Self::Append { more, to }, State::Unknown) => {
+                let known = to.is_some_and(|to| to == values.len(more));
+                Some(if known { State::Value(more) } else { state })
+            }
+            (Self::Append { more, to }, _) => {
+                let length = length(state, values)? + values.len(more);
+                if to.is_some_and(|to| to != length) {
+                    return None;
+                }
+                Some(State::Value(match state {
+                    State::Value(found) => values.join(found, more)?,
+                    _ => more,
+                }))
+            }
             (Self::NotANumber { by }, _) => {
                 let sum = number(state, values).and_then(|number| number.checked_add(by));
                 sum.is_none().then_some(state)
+            }
+            (Self::NoRoom { bytes }, _) => {
+                (length(state, values)? + bytes > VALUE_BYTES_MAX).then_some(state)
             }
             (Self::Never, _) => None,
         }
@@ -116,7 +145,7 @@ impl Act {
     fn only_looks(self) -> bool {
         matches!(
             self,
-            Self::Read(_) | Self::Present | Self::NotANumber { .. }
+            Self::Read(_) | Self::Present | Self::NotANumber { .. } | Self::NoRoom { .. }
         )
     }
 }
@@ -127,6 +156,15 @@ fn number(state: State, values: &Values) -> Option<i64> {
         State::Unknown => None,
         State::Absent => Some(0),
         State::Value(id) => values.number(id),
+    }
+}
+
+/// How long a value `APPEND` finds; a missing key counts as empty.
+fn length(state: State, values: &Values) -> Option<usize> {
+    match state {
+        State::Unknown => None,
+        State::Absent => Some(0),
+        State::Value(id) => Some(values.len(id)),
     }
 }
 
@@ -260,7 +298,7 @@ impl Search {
     fn run(mut self) -> Outcome {
         for (_, end, op) in std::mem::take(&mut self.events) {
             let done = if end { self.end(op) } else { self.call(op) };
-            if done.is_err() {
+            if done.is_err() || self.values.are_full() {
                 return Outcome::Undecided;
             }
             if self.configurations.is_empty() {
@@ -317,9 +355,7 @@ impl Search {
             match act {
                 // Seen of a key of which nothing is known, it tells something: not for free.
                 Act::Read(_) if state == State::Unknown => {}
-                Act::Read(_) | Act::Present | Act::NotANumber { .. }
-                    if act.apply(state, &mut self.values).is_some() =>
-                {
+                act if act.only_looks() && act.apply(state, &mut self.values).is_some() => {
                     configuration.must.remove(slot);
                 }
                 Act::Put(value) if state == State::Value(value) => {
@@ -398,11 +434,7 @@ impl Search {
         next.must.remove(slot);
         next.free.remove(slot);
         if act.overwrites() {
-            let unseen: Vec<SlotAt> = next
-                .must
-                .iter()
-                .filter(|&put| self.puts.contains(put))
-                .collect();
+            let unseen: Vec<SlotAt> = self.unseen(configuration, slot).collect();
             for put in unseen {
                 next.must.remove(put);
                 next.free.insert(put);
@@ -410,6 +442,12 @@ impl Search {
         }
         self.settle(&mut next);
         Ok(Some(next))
+    }
+
+    /// The `PUT`s that may be done unseen right before the overwriting operation at `by`.
+    fn unseen(&self, configuration: &Configuration, by: SlotAt) -> impl Iterator<Item = SlotAt> {
+        let puts = configuration.must.iter();
+        puts.filter(move |&put| put != by && self.puts.contains(put))
     }
 
     /// The pending operations that may be worth doing before the one at `due`.
@@ -430,7 +468,8 @@ impl Search {
             };
             let free = configuration.free.contains(slot);
             let optional = free || matches!(op.act, Act::Put(_));
-            if state == configuration.state && optional {
+            let hides = op.act.overwrites() && self.unseen(configuration, slot).next().is_some();
+            if state == configuration.state && optional && !hides {
                 continue;
             }
             if !optional || self.is_needed(state, slot, &pending) {
@@ -475,7 +514,9 @@ fn idle(ops: &[Op]) -> HashSet<usize> {
             | Act::Present
             | Act::Incr { .. }
             | Act::OpenIncr { .. }
-            | Act::NotANumber { .. } => {
+            | Act::Append { .. }
+            | Act::NotANumber { .. }
+            | Act::NoRoom { .. } => {
                 any_value_matters = true;
             }
             _ => {}

@@ -156,8 +156,14 @@ impl Shrinker<'_> {
 /// The entry as it is when nobody knows whether it was done.
 fn given_up(entry: &Entry) -> Option<Entry> {
     let act = match &entry.act {
-        Act::Read(_) | Act::Present | Act::NotANumber(_) | Act::Never => return None,
+        Act::Read(_) | Act::Present | Act::NotANumber(_) | Act::NoRoom(_) | Act::Never => {
+            return None;
+        }
         Act::Incr { by, .. } => Act::Incr { by: *by, to: None },
+        Act::Append { more, .. } => Act::Append {
+            more: more.clone(),
+            to: None,
+        },
         act => act.clone(),
     };
     Some(Entry {

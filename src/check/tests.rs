@@ -13,8 +13,8 @@ mod random;
 mod text;
 
 use super::history::{End, History, Operation, OperationId};
-use super::{Begins, Report, STATES_MAX, check};
-use crate::wire::client::{Head, Request, parse_reply_head, parse_request};
+use super::{Begins, Report, STATES_MAX, check, format};
+use crate::wire::client::{Reply, Request, parse_request};
 
 /// A history in a short notation, a line an operation: `c1 0..10 PUT x 1 -> OK`, and without an end
 /// `c1 0.. PUT x 1`. Each operation is the next of its client.
@@ -31,7 +31,7 @@ fn history(lines: &str) -> History {
         };
         let end = match reply {
             None => End::Open(ended.parse().ok(), "lost".into()),
-            Some(reply) => End::Reply(ended.parse().unwrap(), reply_of(reply)),
+            Some(reply) => End::Reply(ended.parse().unwrap(), reply_of(request, reply)),
         };
         let number = 1 + operations.iter().filter(|o| o.id.client == client).count() as u64;
         operations.push(Operation {
@@ -53,19 +53,8 @@ fn request_of(line: &str) -> Request {
     parse_request(line.as_bytes()).unwrap()
 }
 
-fn reply_of(line: &str) -> crate::wire::client::Reply {
-    if let Some(pairs) = line.strip_prefix("COUNT ") {
-        let words: Vec<&str> = pairs.split(' ').collect();
-        let pairs = words[1..].chunks(2).map(|pair| {
-            let bytes = |text: &str| text.as_bytes().into();
-            (bytes(pair[0]), bytes(pair[1]))
-        });
-        return crate::wire::client::Reply::List(pairs.collect());
-    }
-    match parse_reply_head(line.as_bytes()).unwrap() {
-        Head::Done(reply) => reply,
-        Head::Lines(_) => unreachable!("lists are read above"),
-    }
+fn reply_of(request: &str, line: &str) -> Reply {
+    format::read_reply(&request_of(request), line.as_bytes()).unwrap()
 }
 
 fn judge(lines: &str) -> Report {

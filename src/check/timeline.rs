@@ -295,11 +295,14 @@ impl<'a> Drawing<'a> {
     }
 }
 
-/// Whether this write leaves `value`.
+/// Whether this write leaves `value`, or may.
 fn leaves(entry: &Entry, value: &Bytes) -> bool {
     match &entry.act {
         Act::Put(left) | Act::Cas(_, left) => left == value,
         Act::Incr { to: Some(sum), .. } => sum.to_string().as_bytes() == &**value,
+        Act::Append { more, to } => {
+            value.ends_with(more) && to.is_none_or(|length| length == value.len())
+        }
         _ => false,
     }
 }

@@ -1,8 +1,15 @@
 //! Values as small numbers, so that a state of the search is one word.
+//!
+//! What an `APPEND` leaves is put together once a pair of values, and all of these have at most
+//! [`JOINED_BYTES_MAX`]: that bounds the time it takes as well as the memory.
 
 use std::collections::HashMap;
 
-use crate::kv::command::Bytes;
+use crate::kv::command::{Bytes, VALUE_BYTES_MAX};
+
+/// How many bytes of values may be put together for one key, all in all. Past that the key is
+/// undecided. Clients that append to one key from many sides reach it with long values only.
+const JOINED_BYTES_MAX: usize = 256 << 20;
 
 /// A value, by the place where it was first seen.
 pub(super) type ValueId = u32;
@@ -11,6 +18,10 @@ pub(super) type ValueId = u32;
 #[derive(Debug, Default)]
 pub(super) struct Values {
     ids: HashMap<Bytes, ValueId>,
+    all: Vec<Bytes>,
+    /// What two values are together.
+    joined: HashMap<(ValueId, ValueId), ValueId>,
+    joined_bytes: usize,
     /// The number that `INCR` takes each value for, if for any.
     numbers: Vec<Option<i64>>,
 }
@@ -22,12 +33,38 @@ impl Values {
         }
         let id = ValueId::try_from(self.numbers.len()).expect("fewer values than that");
         self.ids.insert(value.clone(), id);
+        self.all.push(value.clone());
         self.numbers.push(integer(value));
         id
     }
 
     pub(super) fn id_of_number(&mut self, number: i64) -> ValueId {
         self.id(&number.to_string().into_bytes().into())
+    }
+
+    pub(super) fn len(&self, id: ValueId) -> usize {
+        self.all[id as usize].len()
+    }
+
+    /// The value with `more` behind it; none where that would be too long, or once [`Values::are_full`].
+    pub(super) fn join(&mut self, id: ValueId, more: ValueId) -> Option<ValueId> {
+        if let Some(&joined) = self.joined.get(&(id, more)) {
+            return Some(joined);
+        }
+        let bytes = self.len(id) + self.len(more);
+        if bytes > VALUE_BYTES_MAX || self.are_full() {
+            return None;
+        }
+        self.joined_bytes += bytes;
+        let whole = [&*self.all[id as usize], &*self.all[more as usize]].concat();
+        let joined = self.id(&whole.into());
+        self.joined.insert((id, more), joined);
+        Some(joined)
+    }
+
+    /// Whether no more values can be put together, and what follows from that proves nothing.
+    pub(super) fn are_full(&self) -> bool {
+        self.joined_bytes > JOINED_BYTES_MAX
     }
 
     pub(super) fn number(&self, id: ValueId) -> Option<i64> {

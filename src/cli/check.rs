@@ -20,8 +20,8 @@ them in that order, gives all the answers. An operation without an answer may ha
 time after its call, or never; one that was refused (NOT_DONE) must never be seen. Everyone who writes
 to the keys meanwhile must be recorded.
 
-A LIST is judged key by key, not as one moment; LOCAL reads promise nothing and are only counted. If
-it is not linearizable, the fewest operations that clash are drawn.
+LIST and MGET are judged key by key, not as one moment; LOCAL reads promise nothing and are only
+counted. If it is not linearizable, the fewest operations that clash are drawn.
 
 Exit code 0 if it is linearizable; 1 if not, if it could not be decided, or if FILE cannot be read.
 

@@ -23,7 +23,7 @@ pub struct Limits {
     pub connect: Duration,
     /// For the next bytes of a reply, and for room to send. Not zero.
     pub silence: Duration,
-    /// The largest whole reply of many lines, in bytes: a `LIST` above it ends the connection.
+    /// The largest whole reply of many lines, in bytes: a `LIST` or `MGET` above it ends the connection.
     pub reply_bytes_max: usize,
 }
 
@@ -54,7 +54,10 @@ pub enum ConnectionError {
     #[error("no reply for {0:.1?}")]
     Silent(Duration),
     /// A line above the protocol's limit, or a reply above [`Limits::reply_bytes_max`].
-    #[error("expected a reply of at most {0} bytes, found a longer one: LIST with a longer prefix")]
+    #[error(
+        "expected a reply of at most {0} bytes, found a longer one: LIST with a longer prefix, or MGET \
+         fewer keys"
+    )]
     TooLong(usize),
     /// The other end does not speak the protocol, or replies to something else.
     #[error("is that a Quince server? {0}")]

@@ -352,6 +352,11 @@ pub enum Read {
         /// The key.
         key: Bytes,
     },
+    /// The values of many keys, at one moment.
+    Many {
+        /// The keys, in the order in which they are told; one may come more than once.
+        keys: Vec<Bytes>,
+    },
     /// All keys that begin so, with their values, in byte order of the keys.
     List {
         /// The beginning; empty for all.

@@ -7,10 +7,10 @@
 //! | `lines` | a connection of plain lines |
 //! | `resp` | a connection that speaks the protocol of Redis |
 //! | `multi` | transactions of such a one |
-//! | `looks` | what such a one reads of the store |
-//! | `wait` | how many servers have what such a one wrote |
+//! | `looks` | what connections read of the store |
+//! | `wait` | how many servers have what a connection of RESP wrote |
 //! | `cursors` | where the steps of `SCAN` go on |
-//! | `about` | what such a one is told of the server and of the connections |
+//! | `about` | what a connection of RESP is told of the server and of the connections |
 //!
 //! The first byte of a connection tells what it speaks: `*` begins a request of RESP, and no request
 //! in plain lines that would be understood.

@@ -172,7 +172,7 @@ impl Client {
         Call::Command(Command::Write(write))
     }
 
-    /// What only connections of RESP ask for, on keys of their own: they come and go by themselves.
+    /// What connections of RESP ask for, on keys of their own: they come and go by themselves.
     fn call_of_redis(&mut self, ticket: usize, dice: &mut Dice) -> Call {
         let key = mortal(dice);
         match dice.below(6) {
@@ -232,7 +232,7 @@ impl Client {
     }
 }
 
-/// A write of a kind that no line asks for.
+/// A write of a kind that nobody else here asks for.
 fn write_of_redis(key: Bytes, ticket: usize, dice: &mut Dice) -> Write {
     let value = value_of(ticket);
     let deadline = Deadline::In(LIFE_MIN);

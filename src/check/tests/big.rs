@@ -30,7 +30,7 @@ fn any_request(rng: &mut ChaCha8Rng, plan: &Plan, number: usize) -> Request {
     let kind = if plan.bench {
         rng.random_range(0..2)
     } else {
-        rng.random_range(0..6)
+        rng.random_range(0..7)
     };
     let write = match kind {
         0 => {
@@ -50,6 +50,10 @@ fn any_request(rng: &mut ChaCha8Rng, plan: &Plan, number: usize) -> Request {
             key,
             expected: bytes(&rng.random_range(0..3).to_string()),
             new: bytes(&rng.random_range(0..3).to_string()),
+        },
+        5 => Write::Append {
+            key,
+            value: bytes(&rng.random_range(0..3).to_string()),
         },
         _ => Write::Incr { key, by: 1 },
     };
@@ -84,14 +88,24 @@ fn answer(map: &mut BTreeMap<Bytes, Bytes>, request: &Request) -> Reply {
             let found = map.get(key).map_or("0".into(), |value| {
                 String::from_utf8(value.to_vec()).unwrap()
             });
-            match found.parse::<i64>() {
-                Err(_) => Reply::error(ErrorCode::NotANumber, ""),
-                Ok(number) => {
-                    let sum = bytes(&(number + by).to_string());
+            let number = found.parse::<i64>().ok();
+            // What was appended to a 0 is no number any more.
+            let number = number.filter(|number| number.to_string() == found);
+            match number.and_then(|number| number.checked_add(*by)) {
+                None => Reply::error(ErrorCode::NotANumber, ""),
+                Some(sum) => {
+                    let sum = bytes(&sum.to_string());
                     map.insert(key.clone(), sum.clone());
                     Reply::Value(sum)
                 }
             }
+        }
+        Write::Append { key, value } => {
+            let found = map.get(key).cloned().unwrap_or_default();
+            let whole: Bytes = [&*found, &**value].concat().into();
+            let length = bytes(&whole.len().to_string());
+            map.insert(key.clone(), whole);
+            Reply::Value(length)
         }
         other => unreachable!("{other:?}"),
     }

@@ -2,6 +2,7 @@
 
 use super::super::{Begins, STATES_MAX, check};
 use super::{bad, good, history, judge};
+use crate::kv::command::VALUE_BYTES_MAX;
 
 #[test]
 fn one_after_the_other_is_fine() {
@@ -90,66 +91,6 @@ fn two_swaps_of_one_value_cannot_both_win() {
     );
 }
 
-/// No client's clock can tell when a key ends: it may at any time from the `EXPIRE` on, or not before
-/// the history does.
-#[test]
-fn a_key_with_an_end_may_go_at_any_time() {
-    good(
-        "c1 0..1 PUT x 1 -> OK
-         c1 2..3 TTL x -> VALUE endless
-         c1 4..5 EXPIRE x 9 -> OK
-         c1 6..7 TTL x -> VALUE 9
-         c2 6..7 GET x -> VALUE 1
-         c1 8..9 EXPIRE x 90 -> OK
-         c1 10..11 GET x -> VALUE 1
-         c1 12..13 TTL x -> NOT_FOUND
-         c1 14..15 GET x -> NOT_FOUND
-         c1 16..17 EXPIRE x 9 -> NOT_FOUND",
-    );
-    good(
-        "c1 0..1 PUT x 1 -> OK
-         c1 2..8 EXPIRE x 0 -> OK
-         c2 3..4 GET x -> NOT_FOUND",
-    );
-    // Nobody knows whether it was done.
-    good(
-        "c1 0..1 PUT x 1 -> OK
-         c1 2.. EXPIRE x 9
-         c2 3..4 GET x -> NOT_FOUND",
-    );
-}
-
-#[test]
-fn a_key_that_has_no_end_does_not_go() {
-    bad("c1 0..1 PUT x 1 -> OK
-         c1 2..3 TTL x -> VALUE endless
-         c1 4..5 GET x -> NOT_FOUND");
-    bad("c1 0..1 PUT x 1 -> OK
-         c1 2..3 TTL x -> NOT_FOUND");
-    bad("c1 0..1 PUT x 1 -> OK
-         c1 2..3 EXPIRE x 9 -> NOT_FOUND
-         c1 4..5 GET x -> VALUE 1");
-    bad("c1 0..1 PUT x 1 -> OK
-         c1 2..3 EXPIRE x 9 -> ERROR NOT_DONE no majority
-         c1 4..5 GET x -> NOT_FOUND");
-}
-
-#[test]
-fn a_key_that_is_over_does_not_come_back() {
-    bad("c1 0..1 PUT x 1 -> OK
-         c1 2..3 EXPIRE x 9 -> OK
-         c1 4..5 GET x -> NOT_FOUND
-         c2 6..7 GET x -> VALUE 1");
-    bad("c1 0..1 PUT x 1 -> OK
-         c1 2..3 EXPIRE x 9 -> OK
-         c1 4..5 GET x -> NOT_FOUND
-         c2 6..7 TTL x -> VALUE 5");
-    bad("c1 0..1 PUT x 1 -> OK
-         c1 2..3 DELETE x -> OK
-         c1 4..5 EXPIRE x 9 -> OK");
-    bad("c1 0..1 TTL x -> VALUE 5");
-}
-
 /// P46: an error that lies.
 #[test]
 fn a_refused_write_that_is_read_later() {
@@ -220,6 +161,19 @@ fn a_lost_put() {
          c2 20..30 CAS x 2 3 -> OK
          c2 50..60 GET x -> VALUE 1",
     );
+}
+
+/// A `PUT` of what the key holds already may have overwritten another one.
+#[test]
+fn a_put_is_hidden_by_one_of_the_value_before() {
+    let lines = "c1 0..1 PUT x 1 -> OK
+         c2 10..30 PUT x 2 -> OK
+         c1 11..50 PUT x 1 -> OK
+         c3 12..13 CAS x 1 3 -> OK
+         c3 40..41 GET x -> VALUE 3";
+    good(lines);
+    // But not both before the CAS and after the GET.
+    bad(&format!("{lines}\n c3 60..61 GET x -> VALUE 1"));
 }
 
 #[test]
@@ -336,6 +290,16 @@ fn an_answer_of_the_wrong_kind_is_caught() {
         "c1 0..1 INCR x -> VALUE pear",
         "c1 0..1 INCR x -> VALUE 01",
         "c1 0..1 CAS x 1 2 -> MISMATCH 1",
+        "c1 0..1 APPEND x a -> OK",
+        "c1 0..1 APPEND x a -> VALUE a",
+        "c1 0..1 APPEND x ab -> VALUE 1",
+        "c1 0..1 APPEND x ab -> VALUE -1",
+        "c1 0..1 APPEND x ab -> VALUE 1048577",
+        "c1 0..1 APPEND x ab -> NOT_FOUND",
+        "c1 0..1 MGET x -> COUNT 0",
+        "c1 0..1 MGET x -> OK",
+        "c1 0..1 EXPIRE x 1 -> VALUE 1",
+        "c1 0..1 TTL x -> OK",
         // The number before it would be past the range.
         "c1 0..1 INCR x -5 -> VALUE 9223372036854775807",
     ] {
@@ -359,6 +323,210 @@ fn a_list_is_a_read_of_what_it_shows_and_of_what_it_does_not() {
         "{puts}\n c2 4..5 LIST p -> COUNT 3 fig 3 pear 1 plum 2"
     ));
     bad(&format!("{puts}\n c2 4..5 LIST p -> COUNT 2 pear 1 plum 3"));
+}
+
+/// The answer tells the length alone; what was there and what was added make the value.
+#[test]
+fn an_append_leaves_the_old_value_and_its_own() {
+    good(
+        "c1 0..1 APPEND x ab -> VALUE 2
+         c1 2..3 APPEND x c -> VALUE 3
+         c2 4..5 GET x -> VALUE abc
+         c1 6..7 CAS x abc 1 -> OK
+         c1 8..9 APPEND x 0 -> VALUE 2
+         c1 10..11 INCR x -> VALUE 11
+         c1 12..13 DELETE x -> OK
+         c1 14..15 APPEND x \"\" -> VALUE 0
+         c2 16..17 GET x -> VALUE \"\"",
+    );
+    let two = "c1 0..9 APPEND x a -> VALUE 1
+         c2 1..8 APPEND x b -> VALUE 2";
+    good(&format!("{two}\n c3 10..11 GET x -> VALUE ab"));
+    bad(&format!("{two}\n c3 10..11 GET x -> VALUE ba"));
+    bad(&format!("{two}\n c3 10..11 GET x -> VALUE b"));
+    bad(&format!("{two}\n c3 10..11 GET x -> NOT_FOUND"));
+    bad("c1 0..9 APPEND x a -> VALUE 1
+         c2 1..8 APPEND x b -> VALUE 1");
+    // Of a value that is overwritten only the length was ever seen.
+    let overwritten = "c1 0..1 PUT x abc -> OK
+         c2 2..9 PUT x d -> OK";
+    good(&format!("{overwritten}\n c3 3..8 APPEND x e -> VALUE 4"));
+    good(&format!("{overwritten}\n c3 3..8 APPEND x e -> VALUE 2"));
+    bad(&format!("{overwritten}\n c3 3..8 APPEND x e -> VALUE 3"));
+}
+
+/// D12, P45, as [`an_increment_that_counts_twice`].
+#[test]
+fn an_append_that_is_done_twice() {
+    bad("c1 0..9 APPEND x ab -> VALUE 2
+         c2 10..11 GET x -> VALUE abab");
+    let twice = "c1 0.. ONCE 5 1 APPEND x ab
+         c1 10..11 ONCE 5 1 APPEND x ab -> VALUE 2";
+    good(&format!("{twice}\n c2 12..13 GET x -> VALUE ab"));
+    bad(&format!("{twice}\n c2 12..13 GET x -> VALUE abab"));
+    bad(&format!(
+        "{twice}\n c1 12..13 ONCE 5 1 APPEND x ab -> VALUE 4"
+    ));
+}
+
+#[test]
+fn an_open_append_takes_effect_once_or_never() {
+    let open = "c1 0..1 PUT x a -> OK
+         c2 2.. APPEND x b";
+    for seen in ["a", "ab"] {
+        good(&format!("{open}\n c1 4..5 GET x -> VALUE {seen}"));
+    }
+    bad(&format!("{open}\n c1 4..5 GET x -> VALUE abb"));
+    good(&format!(
+        "{open}\n c1 4..5 APPEND x c -> VALUE 3\n c1 6..7 GET x -> VALUE abc"
+    ));
+    bad(&format!(
+        "{open}\n c1 4..5 APPEND x c -> VALUE 2\n c1 6..7 GET x -> VALUE abc"
+    ));
+    bad("c1 0..1 PUT x a -> OK
+         c1 2..3 APPEND x b -> ERROR NOT_DONE no majority
+         c1 4..5 GET x -> VALUE ab");
+}
+
+/// An append without an answer makes a value of an absent key, so what follows may find one.
+#[test]
+fn an_open_write_that_an_append_built_on_counts() {
+    good(
+        "c1 0.. PUT x a
+         c1 1..2 APPEND x b -> VALUE 2",
+    );
+    good(
+        "c1 0.. APPEND x a
+         c1 1..2 DELETE x -> OK",
+    );
+    bad("c1 0.. APPEND x a
+         c1 1..2 DELETE x -> OK
+         c1 3..4 DELETE x -> OK");
+}
+
+#[test]
+fn an_append_is_too_long_only_behind_a_long_value() {
+    let long = "v".repeat(VALUE_BYTES_MAX);
+    let put = format!("c1 0..1 PUT x {long} -> OK");
+    let refused = "APPEND x a -> ERROR TOO_LONG no room";
+    good(&format!(
+        "{put}\n c1 2..3 {refused}\n c1 4..5 GET x -> VALUE {long}"
+    ));
+    bad(&format!("{put}\n c1 2..3 APPEND x a -> VALUE 1048577"));
+    bad(&format!(
+        "{put}\n c1 2..3 APPEND x \"\" -> ERROR TOO_LONG no room"
+    ));
+    bad(&format!("c1 0..1 {refused}"));
+    bad(&format!("c1 0..1 PUT x pear -> OK\n c1 2..3 {refused}"));
+    // Nobody knows whether it found room.
+    good(&format!(
+        "{put}\n c2 2.. APPEND x a\n c1 4..5 GET x -> VALUE {long}"
+    ));
+}
+
+/// The values that open appends may have left are many; those that can be put together are bounded.
+#[test]
+fn appends_past_the_bound_of_joined_values_are_undecided() {
+    let half = "v".repeat(VALUE_BYTES_MAX / 2);
+    let mut lines = format!("c1 0..1 PUT x {half} -> OK\n");
+    for n in 1..=12 {
+        lines += &format!("c{n} 2.. APPEND x {n}\n");
+    }
+    lines += "c99 3..4 APPEND x z -> VALUE 524297\n";
+    let report = judge(&lines);
+    assert!(report.violation.is_none());
+    assert_eq!(report.undecided.len(), 1);
+}
+
+#[test]
+fn an_mget_is_a_read_of_each_of_its_keys() {
+    let puts = "c1 0..1 PUT pear 1 -> OK
+         c1 2..3 PUT plum 2 -> OK";
+    let many = |reply: &str| format!("{puts}\n c2 4..5 MGET plum fig pear -> {reply}");
+    good(&many("COUNT 3 VALUE 2 NOT_FOUND VALUE 1"));
+    for wrong in [
+        "COUNT 3 VALUE 1 NOT_FOUND VALUE 2",
+        "COUNT 3 VALUE 2 NOT_FOUND NOT_FOUND",
+        "COUNT 3 VALUE 2 VALUE 3 VALUE 1",
+        "COUNT 2 VALUE 2 NOT_FOUND",
+        "COUNT 4 VALUE 2 NOT_FOUND VALUE 1 NOT_FOUND",
+        "VALUE 2",
+    ] {
+        bad(&many(wrong));
+    }
+    // What it saw was there between its call and its end, and not before or after.
+    good(&format!(
+        "{puts}\n c1 10..20 PUT pear 3 -> OK\n c2 11..12 MGET pear pear -> COUNT 2 VALUE 3 VALUE 3"
+    ));
+    bad(&format!(
+        "{puts}\n c1 10..20 PUT pear 3 -> OK\n c2 11..12 MGET pear -> COUNT 1 VALUE 3
+         c2 13..14 MGET plum pear -> COUNT 2 VALUE 2 VALUE 1"
+    ));
+    // One that was refused saw nothing.
+    good(&many("ERROR TOO_LONG too much"));
+    let report = judge(&format!(
+        "{puts}\n c2 4..5 LOCAL MGET plum fig -> COUNT 2 NOT_FOUND NOT_FOUND"
+    ));
+    assert!(report.is_linearizable());
+    assert_eq!((report.local, report.keys), (1, 2));
+}
+
+/// When a key ends is no client's to tell; but it ends once, and only one that was given an end.
+#[test]
+fn a_key_with_an_end_may_go_once_at_any_time() {
+    let expire = "c1 0..1 PUT x 1 -> OK
+         c1 2..3 EXPIRE x 60 -> OK";
+    good(&format!(
+        "{expire}\n c1 4..5 TTL x -> VALUE 60\n c2 6..7 GET x -> VALUE 1"
+    ));
+    let gone = format!("{expire}\n c2 4..5 GET x -> VALUE 1\n c2 6..7 TTL x -> NOT_FOUND");
+    good(&gone);
+    good(&format!(
+        "{gone}\n c2 8..9 EXPIRE x 5 -> NOT_FOUND\n c1 10..11 INCR x -> VALUE 1"
+    ));
+    bad(&format!("{gone}\n c2 8..9 GET x -> VALUE 1"));
+    bad(&format!("{gone}\n c2 8..9 TTL x -> VALUE 3"));
+    bad(&format!("{gone}\n c2 8..9 EXPIRE x 5 -> OK"));
+    let again = format!("{gone}\n c1 8..9 PUT x 2 -> OK");
+    good(&format!("{again}\n c2 10..11 TTL x -> VALUE never"));
+    bad(&format!("{again}\n c2 10..11 GET x -> NOT_FOUND"));
+}
+
+#[test]
+fn a_key_without_an_end_stays() {
+    let put = "c1 0..1 PUT x 1 -> OK";
+    good(&format!("{put}\n c1 2..3 TTL x -> VALUE never"));
+    bad(&format!("{put}\n c1 2..3 TTL x -> NOT_FOUND"));
+    bad(&format!("{put}\n c1 2..3 EXPIRE x 5 -> NOT_FOUND"));
+    let refused = format!("{put}\n c1 2..3 EXPIRE x 5 -> ERROR NOT_DONE no majority");
+    good(&format!("{refused}\n c1 4..5 GET x -> VALUE 1"));
+    bad(&format!("{refused}\n c1 4..5 GET x -> NOT_FOUND"));
+}
+
+/// One without an answer may have given the key its end.
+#[test]
+fn an_open_expire_may_end_the_key() {
+    let open = "c1 0..1 PUT x 1 -> OK
+         c2 2.. EXPIRE x 5";
+    good(&format!("{open}\n c1 4..5 GET x -> VALUE 1"));
+    good(&format!("{open}\n c1 4..5 GET x -> NOT_FOUND"));
+    bad(&format!(
+        "{open}\n c1 4..5 GET x -> NOT_FOUND\n c1 6..7 GET x -> VALUE 1"
+    ));
+}
+
+#[test]
+fn what_was_never_there_has_no_time_left_and_gets_no_end() {
+    good(
+        "c1 0..1 EXPIRE x 5 -> NOT_FOUND
+         c1 2..3 TTL x -> NOT_FOUND",
+    );
+    bad("c1 0..1 EXPIRE x 5 -> OK");
+    bad("c1 0..1 TTL x -> VALUE 5");
+    bad("c1 0..1 TTL x -> VALUE never");
+    bad("c1 0..1 PUT x 1 -> OK
+         c1 2..3 DELETE x -> OK
+         c1 4..5 EXPIRE x 5 -> OK");
 }
 
 #[test]
@@ -394,6 +562,9 @@ fn what_was_there_before_is_learned_once() {
         "c1 0..1 GET x -> VALUE old\n c1 2..3 PUT x 1 -> OK",
         "c1 0..1 INCR x 5 -> VALUE 12\n c1 2..3 GET x -> VALUE 12",
         "c1 0..1 CAS x 1 2 -> OK\n c1 2..3 DELETE x -> OK",
+        "c1 0..1 APPEND x b -> VALUE 4\n c1 2..3 GET x -> VALUE oldb",
+        "c1 0..1 APPEND x b -> VALUE 1\n c1 2..3 GET x -> VALUE b",
+        "c1 0..1 TTL x -> VALUE 5\n c1 2..3 EXPIRE x 1 -> OK\n c1 4..5 GET x -> NOT_FOUND",
         "c1 0..1 DELETE x -> NOT_FOUND",
         "c1 0..9 PUT x 1 -> OK\n c2 1..8 GET x -> VALUE old\n c3 2..7 GET x -> VALUE 1",
         "c1 0.. INCR x\n c1 1..2 INCR x -> ERROR NOT_A_NUMBER no\n c2 3..4 GET x -> VALUE pear",
@@ -405,6 +576,9 @@ fn what_was_there_before_is_learned_once() {
         "c1 0..9 GET x -> VALUE old\n c2 0..9 GET x -> VALUE older",
         "c1 0..1 PUT x 1 -> OK\n c1 2..3 GET x -> VALUE old",
         "c1 0..1 INCR x 5 -> VALUE 12\n c1 2..3 GET x -> VALUE 7",
+        "c1 0..1 GET x -> VALUE old\n c1 2..3 APPEND x b -> VALUE 3",
+        "c1 0..1 APPEND x b -> VALUE 1\n c1 2..3 GET x -> VALUE oldb",
+        "c1 0..1 TTL x -> NOT_FOUND\n c1 2..3 GET x -> VALUE old",
         "c1 0..1 DELETE x -> NOT_FOUND\n c1 2..3 DELETE x -> OK",
     ] {
         assert!(unknown(lines).violation.is_some(), "{lines}");

@@ -38,6 +38,12 @@ impl SequentialSpec for Cell {
                 self.0 = Some(words[3].into());
                 "OK".into()
             }
+            ("APPEND", value) => {
+                let whole = value.clone().unwrap_or_default() + words[2];
+                let length = whole.len();
+                self.0 = Some(whole);
+                format!("VALUE {length}")
+            }
             ("INCR", value) => match number(value) {
                 None => "ERROR NOT_A_NUMBER no".into(),
                 Some(number) => {
@@ -53,7 +59,8 @@ impl SequentialSpec for Cell {
 fn any_op(rng: &mut ChaCha8Rng) -> String {
     let mut value = || ["1", "2", "a"][rng.random_range(0..3)];
     let (first, second) = (value(), value());
-    match rng.random_range(0..10) {
+    match rng.random_range(0..12) {
+        10 | 11 => format!("APPEND x {first}"),
         0..=2 => "GET x".into(),
         3..=5 => format!("PUT x {first}"),
         6 => "DELETE x".into(),
@@ -152,7 +159,7 @@ fn to_history(ops: &[String], events: &[Event]) -> History {
             Some(answer) => {
                 let of = |o: &&mut Operation| o.id.number == number;
                 let operation = operations.iter_mut().find(of).unwrap();
-                operation.end = End::Reply(time, reply_of(answer));
+                operation.end = End::Reply(time, reply_of(&ops[event.operation], answer));
             }
         }
     }

@@ -7,6 +7,7 @@ use super::super::shrink::Shrunk;
 use super::super::timeline::Counterexample;
 use super::super::{Begins, STATES_MAX, check};
 use super::{bad, history, reply_of, request_of};
+use crate::wire::client::Reply;
 
 const ID: OperationId = OperationId {
     client: 3,
@@ -24,22 +25,37 @@ fn what_is_written_reads_back() {
         "LIST p",
         "ONCE 7 2 INCR n -4",
         "LOCAL GET pear",
+        "MGET pear plum fig",
+        "APPEND pear  , organic",
     ];
     for (request, number) in requests.into_iter().zip(1..) {
-        format::write_call(&mut text, 10 * number, of(number), &request_of(request));
+        format::write_call(&mut text, number, of(number), &request_of(request));
     }
     format::write_again(&mut text, 51, of(5));
     format::write_lost(&mut text, 70, of(1), "the connection\nwas lost");
     format::write_refused(&mut text, 71, of(2), "no server answered");
-    format::write_reply(&mut text, 72, of(3), &reply_of("VALUE 2.10 per kilo"));
-    let list = reply_of("COUNT 2 pear 1 plum 2");
+    format::write_reply(
+        &mut text,
+        72,
+        of(3),
+        &reply_of("GET pear", "VALUE 2.10 per kilo"),
+    );
+    let list = reply_of("LIST p", "COUNT 2 pear 1 plum 2");
     format::write_reply(&mut text, 73, of(4), &list);
+    let values = ["2.10 per kilo", ""].map(|value| Some(value.as_bytes().into()));
+    let [full, empty] = values;
+    let values = Reply::Values(vec![full, None, empty]);
+    format::write_reply(&mut text, 74, of(7), &values);
+    format::write_reply(&mut text, 75, of(8), &reply_of("APPEND pear x", "VALUE 22"));
     let lines = String::from_utf8(text.clone()).unwrap();
-    assert!(lines.contains("\n40 c3.4 call LIST p\n"), "{lines}");
+    assert!(lines.contains("\n4 c3.4 call LIST p\n"), "{lines}");
     assert!(
         lines.contains("\n73 c3.4 reply COUNT 2 pear 1 plum 2\n"),
         "{lines}"
     );
+
+    let many = "\n74 c3.7 reply COUNT 3 VALUE \"2.10 per kilo\" NOT_FOUND VALUE \"\"\n";
+    assert!(lines.contains(many), "{lines}");
 
     let recorded = read(&text).unwrap();
     assert!(!recorded.cut);
@@ -53,8 +69,14 @@ fn what_is_written_reads_back() {
         &End::Open(Some(70), "the connection was lost".into())
     );
     assert_eq!(ends[1], &End::Refused(71, "no server answered".into()));
-    assert_eq!(ends[2], &End::Reply(72, reply_of("VALUE 2.10 per kilo")));
+    let told = reply_of("GET pear", "VALUE 2.10 per kilo");
+    assert_eq!(ends[2], &End::Reply(72, told));
     assert_eq!(ends[3], &End::Reply(73, list));
+    assert_eq!(ends[6], &End::Reply(74, values));
+    assert_eq!(
+        ends[7],
+        &End::Reply(75, reply_of("APPEND pear x", "VALUE 22"))
+    );
     assert!(matches!(ends[4], End::Open(None, _)));
     assert_eq!(operations[4].resent, 1);
 }
@@ -107,6 +129,16 @@ fn what_is_no_history_is_refused_with_its_line() {
             "history 1\n1 c1.1 call LIST\n2 c1.1 reply COUNT 2 a 1\n",
             3,
             "a key",
+        ),
+        (
+            "history 1\n1 c1.1 call MGET a\n2 c1.1 reply COUNT 1 a\n",
+            3,
+            "VALUE or NOT_FOUND",
+        ),
+        (
+            "history 1\n1 c1.1 call MGET a b\n2 c1.1 reply COUNT 2 VALUE 1\n",
+            3,
+            "VALUE or NOT_FOUND",
         ),
         (
             "history 1\n1 c1.1 call LIST\n2 c1.1 reply KOUNT 1 a 1\n",
@@ -209,6 +241,13 @@ fn the_words_name_who_left_something_else() {
          c2 4..5 GET x -> VALUE 1");
     assert!(text.contains("c2.1 saw \"1\" of c1.1"), "{text}");
     assert!(text.contains("c1.2 left something else"), "{text}");
+    // An APPEND tells how long it made the value, and so what it may have left.
+    let text = bad("c1 0..1 PUT x a -> OK
+         c1 2..3 APPEND x b -> VALUE 2
+         c1 4..5 PUT x 7 -> OK
+         c2 6..7 GET x -> VALUE ab");
+    assert!(text.contains("c2.1 saw \"ab\" of c1.2"), "{text}");
+    assert!(text.contains("c1.3 left something else"), "{text}");
     // Not the one that left the same.
     let text = bad("c1 0..1 PUT x 1 -> OK
          c1 2..3 PUT x 1 -> OK

@@ -24,13 +24,15 @@ const KEYS_LISTED_MAX: u64 = 200;
 /// The longest that a Tab waits for a listing.
 const LISTING_MAX: Duration = Duration::from_millis(300);
 
-const VERBS: [&str; 15] = [
-    "PUT", "GET", "DELETE", "CAS", "INCR", "LIST", "LOCAL", "SESSION", "ONCE", "STATUS", "PING",
-    "HELP", "FAIL", "RECOVER", "exit",
+const VERBS: [&str; 19] = [
+    "PUT", "APPEND", "GET", "MGET", "DELETE", "CAS", "INCR", "LIST", "EXPIRE", "TTL", "LOCAL",
+    "SESSION", "ONCE", "STATUS", "PING", "HELP", "FAIL", "RECOVER", "exit",
 ];
-const LOCAL_VERBS: [&str; 2] = ["GET", "LIST"];
-const ONCE_VERBS: [&str; 4] = ["PUT", "DELETE", "CAS", "INCR"];
-const KEY_VERBS: [&str; 6] = ["PUT", "GET", "DELETE", "CAS", "INCR", "LIST"];
+const LOCAL_VERBS: [&str; 4] = ["GET", "MGET", "LIST", "TTL"];
+const ONCE_VERBS: [&str; 6] = ["PUT", "APPEND", "DELETE", "CAS", "INCR", "EXPIRE"];
+const KEY_VERBS: [&str; 9] = [
+    "PUT", "APPEND", "GET", "DELETE", "CAS", "INCR", "LIST", "EXPIRE", "TTL",
+];
 
 /// What the prompt completes from.
 #[derive(Debug, Default, Helper, Highlighter, Hinter, Validator)]
@@ -41,24 +43,25 @@ pub(super) struct Completion {
 }
 
 impl Completion {
-    /// Remembers the key of a line that was typed.
+    /// Remembers the keys of a line that was typed.
     pub(super) fn see(&mut self, line: &str) {
         let Ok(request) = parse_request(line.as_bytes()) else {
             return;
         };
-        let key = match request {
+        let keys = match request {
             Request::Write(Command::Write(write) | Command::Once { write, .. }) => {
-                write.key().clone()
+                vec![write.key().clone()]
             }
-            Request::Read {
-                read: Read::Get { key } | Read::Ttl { key },
-                ..
-            } => key,
+            Request::Read { read, .. } => match read {
+                Read::Get { key } | Read::Ttl { key } => vec![key],
+                Read::Many { keys } => keys,
+                Read::List { .. } => return,
+            },
             _ => return,
         };
-        if self.seen.len() < KEYS_SEEN_MAX {
-            self.seen.extend(bare(&key));
-        }
+        let room = KEYS_SEEN_MAX.saturating_sub(self.seen.len());
+        let bare = keys.iter().filter_map(|key| bare(key));
+        self.seen.extend(bare.take(room));
     }
 
     /// Keys that begin with `prefix`, seen or listed, in order.
@@ -171,6 +174,10 @@ fn place(typed: &str) -> Place {
                 Some(skipped) => (verbs, start) = (&ONCE_VERBS, after + skipped),
                 None => return Place::Other,
             },
+            "MGET" => {
+                let last = typed[after..].rfind([' ', '\t']).unwrap_or(0);
+                return key_place(typed, after + last);
+            }
             verb if KEY_VERBS.contains(&verb) => {
                 return key_place(typed, after);
             }
@@ -179,7 +186,7 @@ fn place(typed: &str) -> Place {
     }
 }
 
-/// What is being typed after the verb that ends at `after`.
+/// What is being typed after the word that ends at `after`.
 fn key_place(typed: &str, after: usize) -> Place {
     let rest = &typed[after..];
     let colon = rest.starts_with(':');
@@ -228,6 +235,10 @@ mod tests {
             ("PUT ap 1", Place::Other),
             ("PUT:ap:1", Place::Other),
             ("GET \"ap", Place::Other),
+            ("MGET ", Place::Key(5, false)),
+            ("MGET ap pe", Place::Key(8, false)),
+            ("MGET \"a b\" \"ap", Place::Other),
+            ("ttl ap", Place::Key(4, false)),
             ("PING ", Place::Other),
             ("LOCAL ", Place::Verb(6, &LOCAL_VERBS)),
             ("local get ap", Place::Key(10, false)),
@@ -235,6 +246,8 @@ mod tests {
             ("ONCE 1 2", Place::Other),
             ("ONCE 1 2 P", Place::Verb(9, &ONCE_VERBS)),
             ("ONCE 1 2 PUT ap", Place::Key(13, false)),
+            ("ONCE 1 2 append ap", Place::Key(16, false)),
+            ("local mget ap pe", Place::Key(14, false)),
             ("ÖL:", Place::Other),
         ] {
             assert_eq!(place(typed), expected, "{typed:?}");
@@ -246,7 +259,10 @@ mod tests {
         let none = Completion::default();
         assert_eq!(complete(&none, "de"), (0, vec!["DELETE".into()]));
         assert_eq!(complete(&none, "local l"), (6, vec!["LIST".into()]));
-        assert_eq!(complete(&none, "EX"), (0, vec!["exit".into()]));
+        assert_eq!(
+            complete(&none, "EX"),
+            (0, vec!["EXPIRE".into(), "exit".into()])
+        );
         assert_eq!(complete(&none, "xyz"), (0, vec![]));
     }
 
@@ -258,7 +274,7 @@ mod tests {
             "get apricot",
             "DELETE ap:x",
             "PUT \"ap y\" 1",
-            "PUT pear 2",
+            "MGET pear april",
             "nonsense",
         ] {
             completion.see(line);
@@ -266,11 +282,11 @@ mod tests {
         let keys = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect::<Vec<_>>();
         assert_eq!(
             complete(&completion, "GET ap"),
-            (4, keys(&["ap:x", "apple", "apricot"]))
+            (4, keys(&["ap:x", "apple", "apricot", "april"]))
         );
         assert_eq!(
             complete(&completion, "GET:ap"),
-            (4, keys(&["apple", "apricot"]))
+            (4, keys(&["apple", "apricot", "april"]))
         );
     }
 }

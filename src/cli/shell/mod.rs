@@ -37,6 +37,7 @@ Lines:
   GET pear                    GET:pear                    read
   DELETE pear                 DELETE:pear                 remove
   CAS pear 2.10 2.20          INCR visits 5               LIST pe
+  APPEND pear , organic       MGET pear plum              EXPIRE pear 3600
   LOCAL GET pear              STATUS                      HELP
   exit                        leaves, as Ctrl-D does
 

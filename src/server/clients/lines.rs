@@ -104,11 +104,12 @@ fn add(run: &mut Run<Then>, request: Request) {
 
 fn finish(server: &Server, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> {
     server.finish(run, out, |then, answer, out| {
-        match then {
-            Then::InlinePong => out.bytes.extend_from_slice(b"+PONG\r\n"),
-            then => reply(server, then, answer).write(&mut out.bytes),
+        let (bytes, relieve) = out.parts();
+        if let Then::InlinePong = then {
+            bytes.extend_from_slice(b"+PONG\r\n");
+            return Ok(());
         }
-        Ok(())
+        reply(server, then, answer).write_in_parts(bytes, relieve)
     })
 }
 
@@ -120,6 +121,7 @@ fn reply(server: &Server, then: Then, answer: Answer) -> Reply {
         (_, Answer::Done(outcome)) => outcome.into(),
         (Then::Read(read), Answer::Readable) => match read {
             Read::Get { key } => server.store.lock().get(&key).into(),
+            Read::Many { keys } => Reply::values(looks::values(server, &keys)),
             Read::List { prefix } => {
                 let list = server.store.lock().list(&prefix);
                 Reply::List(list)

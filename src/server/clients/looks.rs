@@ -1,4 +1,4 @@
-//! What a connection of RESP reads of the store.
+//! What connections read of the store, whatever they speak.
 //!
 //! A request is one look: all its keys are read under one lock, and what walks through many keys does
 //! so in an image of the store, which costs nothing to take and does not hold anybody up.
@@ -11,15 +11,10 @@ use crate::wire::resp::{Pattern, Read, Reply, Scan};
 use super::super::wall_clock;
 use super::run::Server;
 
-/// The answer to a question about the map.
+/// The answer to a question of RESP about the map.
 pub(super) fn look(server: &Server, read: &Read) -> Reply {
     if let Some(keys) = read.keys() {
-        // All under one lock, and told without it.
-        let values: Vec<Option<Bytes>> = {
-            let store = server.store.lock();
-            keys.iter().map(|key| store.get(key)).collect()
-        };
-        return read.of_values(values.into_iter());
+        return read.of_values(values(server, keys).into_iter());
     }
     match read {
         Read::Ttl(key, unit) => unit.reply(remaining(server, key)),
@@ -27,6 +22,12 @@ pub(super) fn look(server: &Server, read: &Read) -> Reply {
         Read::Scan(scan) => step(server, scan),
         _ => Reply::count(server.store.lock().len()),
     }
+}
+
+/// The values of these keys at one moment: all are taken under one lock, and told without it.
+pub(super) fn values(server: &Server, keys: &[Bytes]) -> Vec<Option<Bytes>> {
+    let store = server.store.lock();
+    keys.iter().map(|key| store.get(key)).collect()
 }
 
 #[allow(clippy::option_option, reason = "no key, or a key without an end")]

@@ -6,14 +6,16 @@ pub(super) const LINES: &[&str] = &[
     "",
     "request                 what it does                 for example",
     "PUT key value           store a value                PUT pear 2.10 per kilo",
+    "APPEND key value        add to the end of a value    APPEND pear , organic",
     "GET key                 read a value                 GET pear",
+    "MGET key [key ...]      read values, at one moment   MGET pear plum",
     "DELETE key              remove a key                 DELETE pear",
     "CAS key expected new    replace an expected value    CAS pear 2.10 \"2.20 a kilo\"",
     "INCR key [by]           add to a 64-bit integer      INCR visits 5",
     "LIST [prefix]           keys in order, with values   LIST pe",
     "EXPIRE key seconds      remove a key in that time    EXPIRE pear 3600",
     "TTL key                 how long it stays            TTL pear",
-    "LOCAL ...               GET, LIST, TTL as known here LOCAL GET pear",
+    "LOCAL ...               read what is known here      LOCAL GET pear",
     "SESSION                 open a session               SESSION",
     "ONCE session seq ...    write at most once           ONCE 12 1 INCR visits",
     "STATUS                  how this server is doing     STATUS",
@@ -22,7 +24,7 @@ pub(super) const LINES: &[&str] = &[
     "HELP                    show these lines             HELP",
     "QUIT, EXIT              close the connection         QUIT",
     "",
-    "PUT's value is the rest of the line. Elsewhere, quote what has spaces or odd",
+    "PUT, APPEND take the rest of the line. Elsewhere, quote what has spaces or odd",
     "bytes: \"a b\" \"\" \"\\\" \\\\ \\n \\r \\t \\0 \\x7f\". Verbs may be small letters.",
     "PUT:key:value, GET:key and DELETE:key work too, and there nothing is quoted.",
 ];
@@ -44,14 +46,15 @@ mod tests {
     fn help_shows_each_request_with_an_example_that_works() {
         let table = || LINES.iter().filter(|line| line.get(52..53) == Some(" "));
         let examples: Vec<&str> = table().skip(1).map(|line| &line[53..]).collect();
-        assert_eq!(examples.len(), 16);
+        assert_eq!(examples.len(), 18);
         for example in examples {
             let request = parse_request(example.as_bytes()).expect(example);
             write_request(&mut Vec::new(), &request);
         }
         for verb in [
-            "PUT", "GET", "DELETE", "CAS", "INCR", "LIST", "EXPIRE", "TTL", "LOCAL", "SESSION",
-            "ONCE", "STATUS", "PING", "FAIL", "RECOVER", "HELP", "QUIT", "EXIT",
+            "PUT", "APPEND", "GET", "MGET", "DELETE", "CAS", "INCR", "LIST", "EXPIRE", "TTL",
+            "LOCAL", "SESSION", "ONCE", "STATUS", "PING", "FAIL", "RECOVER", "HELP", "QUIT",
+            "EXIT",
         ] {
             assert!(table().any(|line| line[..24].contains(verb)), "{verb}");
         }

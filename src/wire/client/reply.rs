@@ -3,10 +3,10 @@
 //! | line | reply |
 //! | --- | --- |
 //! | `OK`, `NOT_FOUND`, `PONG`, `BYE` | those |
-//! | `VALUE value` | of `GET` and of `INCR` |
+//! | `VALUE value` | of `GET`, `INCR`, `APPEND` and `TTL` |
 //! | `MISMATCH value` | what `CAS` found |
 //! | `SESSION id` | a new session |
-//! | `COUNT n`, then n lines | of `LIST` (`key value`), `STATUS` (`field value`), `HELP` (text) |
+//! | `COUNT n`, then n lines | of `LIST` (`key value`), `MGET` (`VALUE value` or `NOT_FOUND`), `STATUS` (`field value`), `HELP` (text) |
 //! | `ERROR CODE text` | what went wrong: the code for programs, the text for people |
 //!
 //! A key never has a blank inside; a value, which ends its line, may. Both are quoted where the
@@ -14,8 +14,11 @@
 
 use super::Request;
 use super::help;
-use crate::kv::command::{Bytes, Millis, Outcome, Read, SessionId, VALUE_BYTES_MAX};
+use crate::kv::command::{
+    Bytes, Millis, Outcome, Read, SessionId, TOLD_BYTES_MAX, VALUE_BYTES_MAX,
+};
 use crate::text::{self, Blanks, ParseError, Tokens};
+use std::convert::Infallible;
 use std::fmt;
 use std::io::Write as _;
 
@@ -24,7 +27,7 @@ use std::io::Write as _;
 pub enum Reply {
     /// Done.
     Ok,
-    /// The value of a key, or the number that `INCR` left.
+    /// The value of a key, the number that `INCR` left, or the length after an `APPEND`.
     Value(Bytes),
     /// There is no such key.
     NotFound,
@@ -32,6 +35,8 @@ pub enum Reply {
     Mismatch(Bytes),
     /// Keys and values, in byte order of the keys.
     List(Vec<(Bytes, Bytes)>),
+    /// The values of the keys that were asked for, in their order; none where there is no such key.
+    Values(Vec<Option<Bytes>>),
     /// The session that was opened.
     Session(SessionId),
     /// Fields and values. A field is one word; it may come more than once.
@@ -51,7 +56,7 @@ pub enum Reply {
 pub enum ErrorCode {
     /// The line is no request; nothing was done.
     BadRequest,
-    /// A line, key or value beyond its limit; nothing was done.
+    /// A line, key, value or reply beyond its limit; nothing was done.
     TooLong,
     /// `INCR` on a value that is no 64-bit integer, or past the range; nothing was done.
     NotANumber,
@@ -124,6 +129,21 @@ impl Reply {
         }
     }
 
+    /// What an `MGET` found. A key may be named many times, so the values are bounded together.
+    pub fn values(found: Vec<Option<Bytes>>) -> Self {
+        let bytes: usize = found.iter().flatten().map(|value| value.len()).sum();
+        if bytes > TOLD_BYTES_MAX {
+            return Self::Error(
+                ErrorCode::TooLong,
+                format!(
+                    "expected values of at most {TOLD_BYTES_MAX} bytes together, found {bytes} \
+                     bytes: ask for fewer keys at a time"
+                ),
+            );
+        }
+        Self::Values(found)
+    }
+
     /// The reply to `HELP`.
     pub fn help() -> Self {
         Self::Help(help::LINES.iter().map(|&line| line.into()).collect())
@@ -139,24 +159,44 @@ impl Reply {
 
     /// Appends the line or lines of this reply, each with its LF.
     pub fn write(&self, out: &mut Vec<u8>) {
+        let done = self.write_in_parts(out, |_| Ok::<_, Infallible>(()));
+        done.unwrap_or_else(|never| match never {});
+    }
+
+    /// As [`Reply::write`], and calls `part` between lines, which may take away what `out` holds: many
+    /// large values need not stand in memory together as text.
+    ///
+    /// # Errors
+    /// What `part` returns.
+    pub fn write_in_parts<E>(
+        &self,
+        out: &mut Vec<u8>,
+        part: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         match self {
             Self::Ok => out.extend_from_slice(b"OK"),
             Self::Value(value) => write_value(out, b"VALUE", value),
             Self::NotFound => out.extend_from_slice(b"NOT_FOUND"),
             Self::Mismatch(current) => write_value(out, b"MISMATCH", current),
-            Self::List(pairs) => write_lines(out, pairs, |out, (key, value)| {
+            Self::List(pairs) => write_lines(out, part, pairs, |out, (key, value)| {
                 text::write_token(out, key, Blanks::None);
                 out.push(b' ');
                 text::write_token(out, value, Blanks::Inside);
-            }),
+            })?,
+            Self::Values(found) => write_lines(out, part, found, |out, value| match value {
+                Some(value) => write_value(out, b"VALUE", value),
+                None => out.extend_from_slice(b"NOT_FOUND"),
+            })?,
             Self::Session(id) => push_text(out, format_args!("SESSION {id}")),
-            Self::Status(fields) => write_lines(out, fields, |out, (field, value)| {
+            Self::Status(fields) => write_lines(out, part, fields, |out, (field, value)| {
                 text::write_token(out, field.as_bytes(), Blanks::None);
                 out.push(b' ');
                 text::write_token(out, value.as_bytes(), Blanks::Inside);
-            }),
+            })?,
             Self::Pong => out.extend_from_slice(b"PONG"),
-            Self::Help(lines) => write_lines(out, lines, |out, line| push_one_line(out, line)),
+            Self::Help(lines) => {
+                write_lines(out, part, lines, |out, line| push_one_line(out, line))?;
+            }
             Self::Bye => out.extend_from_slice(b"BYE"),
             Self::Error(code, text) => {
                 push_text(out, format_args!("ERROR {code} "));
@@ -164,6 +204,7 @@ impl Reply {
             }
         }
         out.push(b'\n');
+        Ok(())
     }
 }
 
@@ -183,13 +224,20 @@ fn write_value(out: &mut Vec<u8>, verb: &[u8], value: &[u8]) {
     text::write_token(out, value, Blanks::Inside);
 }
 
-/// Appends how many lines follow, and these, each after the LF of the one before.
-fn write_lines<T>(out: &mut Vec<u8>, lines: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
+/// Appends how many lines follow, and these, each after the LF of the one before and a `part`.
+fn write_lines<T, E>(
+    out: &mut Vec<u8>,
+    mut part: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+    lines: &[T],
+    write: impl Fn(&mut Vec<u8>, &T),
+) -> Result<(), E> {
     push_text(out, format_args!("COUNT {}", lines.len()));
     for line in lines {
         out.push(b'\n');
+        part(out)?;
         write(out, line);
     }
+    Ok(())
 }
 
 /// As [`Reply::write`], without the last LF.
@@ -314,6 +362,15 @@ fn parse_pair(line: &[u8]) -> Result<(Bytes, Bytes), ParseError> {
     Ok((key.into(), parse_value(tokens)?))
 }
 
+/// A line of `MGET`: what was found under one key.
+fn parse_found(line: &[u8]) -> Result<Option<Bytes>, ParseError> {
+    match parse_reply_head(line)? {
+        Head::Done(Reply::Value(value)) => Ok(Some(value)),
+        Head::Done(Reply::NotFound) => Ok(None),
+        _ => Err(ParseError::at("VALUE or NOT_FOUND", line)),
+    }
+}
+
 /// A line of `STATUS`: field and value.
 fn parse_field(line: &[u8]) -> Result<(String, String), ParseError> {
     let (field, value) = parse_pair(line)?;
@@ -341,6 +398,10 @@ impl ReplyReader {
                 read: Read::List { .. },
                 ..
             } => Some(Reply::List(Vec::new())),
+            Request::Read {
+                read: Read::Many { .. },
+                ..
+            } => Some(Reply::Values(Vec::new())),
             Request::Status => Some(Reply::Status(Vec::new())),
             Request::Help => Some(Reply::Help(Vec::new())),
             _ => None,
@@ -367,6 +428,7 @@ impl ReplyReader {
             (Some(left), Some(reply)) => {
                 match reply {
                     Reply::List(pairs) => pairs.push(parse_pair(line)?),
+                    Reply::Values(found) => found.push(parse_found(line)?),
                     Reply::Status(fields) => fields.push(parse_field(line)?),
                     Reply::Help(lines) => lines.push(String::from_utf8_lossy(line).into_owned()),
                     other => unreachable!("{other:?} has one line"),

@@ -3,26 +3,28 @@
 //! | line | request |
 //! | --- | --- |
 //! | `PUT key value`, `PUT:key:value` | [`Write::Put`] |
+//! | `APPEND key value` | [`Write::Append`] |
 //! | `DELETE key`, `DELETE:key` | [`Write::Delete`] |
 //! | `CAS key expected new` | [`Write::Cas`] |
 //! | `INCR key [by]` | [`Write::Incr`], by 1 if nothing is said |
 //! | `EXPIRE key seconds` | [`Write::Expire`] |
 //! | `SESSION` | [`Command::Session`] |
-//! | `ONCE session seq` and one of the five | [`Command::Once`] |
+//! | `ONCE session seq` and one of the six | [`Command::Once`] |
 //! | `GET key`, `GET:key` | [`Read::Get`] |
+//! | `MGET key [key ...]` | [`Read::Many`] |
 //! | `LIST [prefix]` | [`Read::List`] |
 //! | `TTL key` | [`Read::Ttl`] |
-//! | `LOCAL` and one of these three | the same, local |
+//! | `LOCAL` and one of these four | the same, local |
 //! | `STATUS`, `PING`, `HELP`, `FAIL`, `RECOVER` | those |
 //! | `QUIT`, `EXIT` | [`Request::Quit`] |
 //!
-//! The value of `PUT` is one token if it is quoted, and the rest of the line if not. Behind a colon
-//! nothing is quoted: key and value are the bytes that stand there.
+//! The value of `PUT` and `APPEND` is one token if it is quoted, and the rest of the line if not. Behind
+//! a colon nothing is quoted: key and value are the bytes that stand there.
 
 use super::reply::{ErrorCode, Reply};
 use crate::kv::batch;
 use crate::kv::command::{
-    Bytes, Command, Deadline, ExpireIf, KEY_BYTES_MAX, MILLIS_MAX, Read, SessionId,
+    Bytes, Command, Deadline, ExpireIf, KEY_BYTES_MAX, MILLIS_MAX, Read, STEPS_MAX, SessionId,
     VALUE_BYTES_MAX, Write,
 };
 use crate::text::{self, Blanks, ParseError, Tokens};
@@ -112,7 +114,7 @@ impl fmt::Display for RequestError {
 impl std::error::Error for RequestError {}
 
 /// What can be asked of one server alone.
-const AFTER_LOCAL: &str = "GET, LIST or TTL after LOCAL";
+const AFTER_LOCAL: &str = "GET, MGET, LIST or TTL after LOCAL";
 
 /// Reads a line, without its LF; a CR at its end is dropped.
 ///
@@ -134,7 +136,7 @@ pub fn parse_request(line: &[u8]) -> Result<Request, RequestError> {
         Verb::Once => {
             let session = parse_session(&arguments.token("a session after ONCE")?);
             let seq = parse_seq(&arguments.token("a seq after the session")?)?;
-            let expected = "PUT, DELETE, CAS, INCR or EXPIRE after the seq";
+            let expected = "PUT, APPEND, DELETE, CAS, INCR or EXPIRE after the seq";
             match split_verb(arguments.rest(), expected)? {
                 (Verb::Change(change), arguments) => Ok(Request::Write(Command::Once {
                     session,
@@ -164,6 +166,7 @@ enum Verb {
 #[derive(Clone, Copy)]
 enum Change {
     Put,
+    Append,
     Delete,
     Cas,
     Incr,
@@ -173,6 +176,7 @@ enum Change {
 #[derive(Clone, Copy)]
 enum Question {
     Get,
+    Many,
     List,
     Ttl,
 }
@@ -186,13 +190,15 @@ impl Verb {
         upper.make_ascii_uppercase();
         Some(match &*upper {
             b"PUT" => Self::Change(Change::Put),
+            b"APPEND" => Self::Change(Change::Append),
             b"DELETE" => Self::Change(Change::Delete),
             b"CAS" => Self::Change(Change::Cas),
             b"INCR" => Self::Change(Change::Incr),
             b"EXPIRE" => Self::Change(Change::Expire),
-            b"TTL" => Self::Question(Question::Ttl),
             b"GET" => Self::Question(Question::Get),
+            b"MGET" => Self::Question(Question::Many),
             b"LIST" => Self::Question(Question::List),
+            b"TTL" => Self::Question(Question::Ttl),
             b"LOCAL" => Self::Local,
             b"ONCE" => Self::Once,
             b"SESSION" => Self::Alone(Request::Write(Command::Session)),
@@ -288,6 +294,19 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    /// All that is left: one key or more.
+    fn keys(&mut self) -> Result<Vec<Bytes>, RequestError> {
+        let mut keys = vec![self.key()?];
+        while !self.rest().is_empty() {
+            if keys.len() == STEPS_MAX {
+                let text = format!("expected at most {STEPS_MAX} keys, found more");
+                return Err(RequestError::TooLong(text));
+            }
+            keys.push(self.key()?);
+        }
+        Ok(keys)
+    }
+
     /// A value that is one token.
     fn value(&mut self, expected: &str) -> Result<Bytes, RequestError> {
         checked_value(&self.token(expected)?)
@@ -350,6 +369,10 @@ fn parse_change(change: Change, mut arguments: Arguments<'_>) -> Result<Write, R
             let value = arguments.last_value()?;
             Ok(Write::Put { key, value })
         }
+        Change::Append => {
+            let value = arguments.last_value()?;
+            Ok(Write::Append { key, value })
+        }
         Change::Delete => {
             arguments.end("the end of the line after the key")?;
             Ok(Write::Delete { key })
@@ -409,6 +432,9 @@ fn parse_read(
             arguments.end("the end of the line after the key")?;
             Read::Get { key }
         }
+        Question::Many => Read::Many {
+            keys: arguments.keys()?,
+        },
         Question::Ttl => {
             let key = arguments.key()?;
             arguments.end("the end of the line after the key")?;
@@ -451,8 +477,8 @@ fn parse_seq(token: &[u8]) -> Result<u64, RequestError> {
 /// request which has all spaces single, verbs in capitals and tokens quoted only where they must
 /// be.
 ///
-/// A `CAS` of two values of nearly the longest size can give a line beyond [`LINE_BYTES_MAX`],
-/// which a server refuses. What no line asks for is shown as in the log.
+/// A `CAS` of two values of nearly the longest size can give a line beyond [`LINE_BYTES_MAX`], and so
+/// can an `MGET` of thousands of the longest keys; a server refuses it. What no line asks for is shown as in the log.
 pub fn write_request(out: &mut Vec<u8>, request: &Request) {
     match request {
         Request::Write(Command::Write(write)) => write_change(out, write),
@@ -471,10 +497,11 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request) {
                 out.extend_from_slice(b"LOCAL ");
             }
             match read {
-                Read::Get { key } => write_words(out, b"GET", &[key]),
+                Read::Get { key } => write_words(out, b"GET", [key]),
+                Read::Many { keys } => write_words(out, b"MGET", keys),
                 Read::List { prefix } if prefix.is_empty() => out.extend_from_slice(b"LIST"),
-                Read::List { prefix } => write_words(out, b"LIST", &[prefix]),
-                Read::Ttl { key } => write_words(out, b"TTL", &[key]),
+                Read::List { prefix } => write_words(out, b"LIST", [prefix]),
+                Read::Ttl { key } => write_words(out, b"TTL", [key]),
             }
         }
         Request::Status => out.extend_from_slice(b"STATUS"),
@@ -489,15 +516,12 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request) {
 
 fn write_change(out: &mut Vec<u8>, write: &Write) {
     match write {
-        Write::Put { key, value } => {
-            write_words(out, b"PUT", &[key]);
-            out.push(b' ');
-            text::write_token(out, value, Blanks::Inside);
-        }
-        Write::Delete { key } => write_words(out, b"DELETE", &[key]),
-        Write::Cas { key, expected, new } => write_words(out, b"CAS", &[key, expected, new]),
+        Write::Put { key, value } => write_pair(out, b"PUT", key, value),
+        Write::Append { key, value } => write_pair(out, b"APPEND", key, value),
+        Write::Delete { key } => write_words(out, b"DELETE", [key]),
+        Write::Cas { key, expected, new } => write_words(out, b"CAS", [key, expected, new]),
         Write::Incr { key, by } => {
-            write_words(out, b"INCR", &[key]);
+            write_words(out, b"INCR", [key]);
             write!(out, " {by}").expect("a vector takes every byte");
         }
         Write::Expire {
@@ -505,14 +529,21 @@ fn write_change(out: &mut Vec<u8>, write: &Write) {
             deadline: Deadline::In(millis),
             only: ExpireIf::Any,
         } if millis % 1_000 == 0 => {
-            write_words(out, b"EXPIRE", &[key]);
+            write_words(out, b"EXPIRE", [key]);
             write!(out, " {}", millis / 1_000).expect("a vector takes every byte");
         }
         other => batch::write_change(out, other),
     }
 }
 
-fn write_words(out: &mut Vec<u8>, verb: &[u8], words: &[&Bytes]) {
+/// A key, and a value that ends the line.
+fn write_pair(out: &mut Vec<u8>, verb: &[u8], key: &Bytes, value: &Bytes) {
+    write_words(out, verb, [key]);
+    out.push(b' ');
+    text::write_token(out, value, Blanks::Inside);
+}
+
+fn write_words<'a>(out: &mut Vec<u8>, verb: &[u8], words: impl IntoIterator<Item = &'a Bytes>) {
     out.extend_from_slice(verb);
     for word in words {
         out.push(b' ');

@@ -20,6 +20,12 @@ fn request_for(reply: &Reply) -> Request {
             local: false,
             read: Read::List { prefix: bytes("") },
         },
+        Reply::Values(found) => Request::Read {
+            local: false,
+            read: Read::Many {
+                keys: vec![bytes("k"); found.len().max(1)],
+            },
+        },
         Reply::Status(_) => Request::Status,
         Reply::Help(_) => Request::Help,
         _ => Request::Write(Command::Session),
@@ -52,6 +58,15 @@ fn every_reply_has_its_lines() {
             "COUNT 3\napple 1.25\n\"a b\" 2 3\nk \"\"\n",
         ),
         (Reply::List(vec![]), "COUNT 0\n"),
+        (
+            Reply::values(vec![
+                Some(bytes("2.10 per kilo")),
+                None,
+                Some(bytes("")),
+                Some(bytes("NOT_FOUND")),
+            ]),
+            "COUNT 4\nVALUE 2.10 per kilo\nNOT_FOUND\nVALUE \"\"\nVALUE NOT_FOUND\n",
+        ),
         (Reply::Session(SessionId(12)), "SESSION 12\n"),
         (
             Reply::Status(fields.to_vec()),
@@ -152,6 +167,10 @@ fn every_outcome_has_a_reply() {
         (Outcome::Number(-5), "VALUE -5"),
         (Outcome::Session(SessionId(3)), "SESSION 3"),
         (
+            Outcome::TooLong,
+            "ERROR TOO_LONG expected a value of at most 1048576 bytes, it would be longer",
+        ),
+        (
             Outcome::NotANumber("the value is no 64-bit integer"),
             "ERROR NOT_A_NUMBER the value is no 64-bit integer",
         ),
@@ -198,12 +217,48 @@ fn lines_come_only_for_requests_that_get_lines() {
     assert!(read(&Request::Ping, "COUNT 1").is_err());
     assert_eq!(read(&list, "COUNT 2\na b\n"), Ok(None));
     assert!(read(&list, "COUNT 1\na\n").is_err());
+    let many = request_for(&Reply::Values(vec![]));
+    for line in ["a b", "OK", "VALUE", "COUNT 1", "ERROR NOT_DONE no"] {
+        assert!(read(&many, &format!("COUNT 1\n{line}\n")).is_err());
+    }
     assert_eq!(
         read(&list, "ERROR NOT_DONE no majority"),
         Ok(Some(Reply::error(ErrorCode::NotDone, "no majority")))
     );
     // A count is believed only as far as lines come.
     assert_eq!(read(&list, "COUNT 18446744073709551615\na b\n"), Ok(None));
+}
+
+/// One large value, named many times, is a small thing to hold and a long one to write.
+#[test]
+fn the_values_of_an_mget_are_bounded_together() {
+    let value = bytes(vec![b'v'; VALUE_BYTES_MAX]);
+    let found = |count| vec![Some(value.clone()); count];
+    let fits = TOLD_BYTES_MAX / VALUE_BYTES_MAX;
+    assert_eq!(Reply::values(found(fits)), Reply::Values(found(fits)));
+    let mut above = found(fits);
+    above.extend([None, Some(bytes("v"))]);
+    assert_eq!(
+        Reply::values(above).to_string(),
+        "ERROR TOO_LONG expected values of at most 67108864 bytes together, found 67108865 bytes: \
+         ask for fewer keys at a time"
+    );
+}
+
+#[test]
+fn many_lines_can_be_taken_away_in_parts() {
+    let reply = Reply::values(vec![Some(bytes("pear")); 5]);
+    let (mut out, mut all, mut longest) = (Vec::new(), Vec::new(), 0);
+    let done = reply.write_in_parts(&mut out, |out| {
+        longest = longest.max(out.len());
+        all.append(out);
+        Ok::<_, ()>(())
+    });
+    all.append(&mut out);
+    assert_eq!(done, Ok(()));
+    assert_eq!(longest, b"VALUE pear\n".len());
+    assert_eq!(all, written(&reply).as_bytes());
+    assert_eq!(reply.write_in_parts(&mut out, |_| Err("gone")), Err("gone"));
 }
 
 #[test]
@@ -234,6 +289,7 @@ fn any_reply() -> impl Strategy<Value = Reply> {
         any_bytes(0).prop_map(Reply::Mismatch),
         any::<u64>().prop_map(|id| Reply::Session(SessionId(id))),
         vec((any_bytes(1), any_bytes(0)), 0..5).prop_map(Reply::List),
+        vec(prop::option::of(any_bytes(0)), 0..5).prop_map(Reply::Values),
         vec(("[a-z_]{1,9}", "\\PC{0,9}"), 0..5).prop_map(Reply::Status),
         vec("\\PC{0,20}", 0..5).prop_map(Reply::Help),
         (prop::sample::select(&ErrorCode::ALL[..]), "[a-zö,\"(]{0,9}")
@@ -252,7 +308,12 @@ proptest! {
 
     #[test]
     fn no_line_makes_the_reader_panic(
-        request in prop::sample::select(vec![Request::Ping, Request::Status, Request::Help]),
+        request in prop::sample::select(vec![
+            Request::Ping,
+            Request::Status,
+            Request::Help,
+            request_for(&Reply::Values(vec![])),
+        ]),
         verb in prop::sample::select(vec!["", "VALUE ", "COUNT ", "COUNT 2", "ERROR ", "SESSION "]),
         lines in vec(any_bytes(0), 1..4),
     ) {

@@ -13,6 +13,13 @@ fn put(key: &str, value: impl AsRef<[u8]>) -> Write {
     }
 }
 
+fn append(key: &str, value: impl AsRef<[u8]>) -> Write {
+    Write::Append {
+        key: bytes(key),
+        value: bytes(value),
+    }
+}
+
 fn delete(key: &str) -> Write {
     Write::Delete { key: bytes(key) }
 }
@@ -46,6 +53,12 @@ fn once(session: u64, seq: u64, write: Write) -> Request {
 
 fn get(local: bool, key: &str) -> Request {
     let read = Read::Get { key: bytes(key) };
+    Request::Read { local, read }
+}
+
+fn many(local: bool, keys: &[&str]) -> Request {
+    let keys = keys.iter().map(bytes).collect();
+    let read = Read::Many { keys };
     Request::Read { local, read }
 }
 
@@ -86,7 +99,13 @@ fn check_errors(lines: &[(&str, &str)]) {
 fn every_request_has_a_line() {
     check(vec![
         ("PUT apple 1.25", change(put("apple", "1.25"))),
+        ("APPEND apple 1.25", change(append("apple", "1.25"))),
         ("GET apple", get(false, "apple")),
+        ("MGET apple", many(false, &["apple"])),
+        (
+            "MGET apple pear apple",
+            many(false, &["apple", "pear", "apple"]),
+        ),
         ("DELETE apple", change(delete("apple"))),
         ("CAS k old new", change(cas("k", "old", "new"))),
         ("INCR k", change(incr("k", 1))),
@@ -104,6 +123,7 @@ fn every_request_has_a_line() {
         ("FAIL", Request::Fail),
         ("RECOVER", Request::Recover),
         ("LOCAL GET apple", get(true, "apple")),
+        ("local mget apple k", many(true, &["apple", "k"])),
         ("TTL apple", ttl(false, "apple")),
         ("local ttl apple", ttl(true, "apple")),
         (
@@ -114,6 +134,7 @@ fn every_request_has_a_line() {
         ("LOCAL LIST", list(true, "")),
         ("LOCAL LIST ap", list(true, "ap")),
         ("ONCE 12 7 PUT k v w", once(12, 7, put("k", "v w"))),
+        ("ONCE 12 7 append k v w", once(12, 7, append("k", "v w"))),
         ("ONCE 12 7 DELETE k", once(12, 7, delete("k"))),
         ("ONCE 12 7 CAS k a b", once(12, 7, cas("k", "a", "b"))),
         ("ONCE 12 7 INCR k", once(12, 7, incr("k", 1))),
@@ -155,6 +176,8 @@ fn a_bare_value_is_the_rest_of_the_line() {
             change(put("pear", "2.10 per  kilo")),
         ),
         ("PUT k a\"b\" \\n", change(put("k", "a\"b\" \\n"))),
+        ("APPEND k  a  b ", change(append("k", "a  b"))),
+        ("APPEND k:1 :a", change(append("k:1", ":a"))),
         ("PUT k a:b", change(put("k", "a:b"))),
         ("PUT k:1 v", change(put("k:1", "v"))),
         ("PUT :k v", change(put(":k", "v"))),
@@ -173,6 +196,9 @@ fn quoted_tokens_hold_any_byte() {
             change(put("a\0b", b"\"\\\n\r\t\0\xff ")),
         ),
         (r#"PUT k """#, change(put("k", ""))),
+        (r#"APPEND k " a""#, change(append("k", " a"))),
+        (r#"APPEND k """#, change(append("k", ""))),
+        (r#"MGET "a b"  c"d "e""#, many(false, &["a b", "c\"d", "e"])),
         (r#"CAS k "" "a b""#, change(cas("k", "", "a b"))),
         (r#"GET "a b""#, get(false, "a b")),
         (r#"LIST "a b""#, list(false, "a b")),
@@ -222,17 +248,23 @@ fn missing_arguments_are_named() {
         ("PUT k", "a value after the key"),
         ("PUT k ", "a value after the key"),
         ("PUT:k", "':' and a value after the key"),
+        ("APPEND", "a key after APPEND"),
+        ("APPEND k ", "a value after the key"),
         ("GET", "a key after GET"),
+        ("MGET ", "a key after MGET"),
         ("DELETE", "a key after DELETE"),
         ("CAS", "a key after CAS"),
         ("CAS k", "the expected value after the key"),
         ("CAS k a", "the new value after the expected one"),
         ("INCR", "a key after INCR"),
-        ("LOCAL", "GET, LIST or TTL after LOCAL"),
+        ("LOCAL", "GET, MGET, LIST or TTL after LOCAL"),
         ("LOCAL GET", "a key after GET"),
         ("ONCE", "a session after ONCE"),
         ("ONCE 1", "a seq after the session"),
-        ("ONCE 1 1", "PUT, DELETE, CAS, INCR or EXPIRE after the seq"),
+        (
+            "ONCE 1 1",
+            "PUT, APPEND, DELETE, CAS, INCR or EXPIRE after the seq",
+        ),
         ("ONCE 1 1 PUT", "a key after PUT"),
         ("ONCE 1 1 PUT k", "a value after the key"),
     ] {
@@ -245,6 +277,7 @@ fn missing_arguments_are_named() {
 fn a_token_too_many_is_shown() {
     for (line, place, found) in [
         ("PUT k \"quoted\" extra", "a quoted value", "extra"),
+        ("APPEND k \"quoted\" extra", "a quoted value", "extra"),
         ("GET k extra", "the key", "extra"),
         ("GET:k:extra", "the key", ":extra"),
         ("GET:k:", "the key", ":"),
@@ -298,6 +331,19 @@ fn a_wrong_word_is_shown() {
              colon), found \":a\"",
         ),
         (
+            "APPEND:k:v",
+            "ERROR BAD_REQUEST expected a space after the verb (only PUT, GET and DELETE take a \
+             colon), found \":k:v\"",
+        ),
+        (
+            "MGET a \"\" b",
+            r#"ERROR BAD_REQUEST expected a key of at least 1 byte after MGET, found """#,
+        ),
+        (
+            "MGET a \"b",
+            r#"ERROR BAD_REQUEST expected a closing '"', found "\"b""#,
+        ),
+        (
             "GET \"\"",
             r#"ERROR BAD_REQUEST expected a key of at least 1 byte after GET, found """#,
         ),
@@ -327,23 +373,23 @@ fn a_wrong_word_is_shown() {
         ),
         (
             "LOCAL PUT k v",
-            r#"ERROR BAD_REQUEST expected GET, LIST or TTL after LOCAL, found "PUT""#,
+            r#"ERROR BAD_REQUEST expected GET, MGET, LIST or TTL after LOCAL, found "PUT""#,
         ),
         (
             "LOCAL LOCAL GET k",
-            r#"ERROR BAD_REQUEST expected GET, LIST or TTL after LOCAL, found "LOCAL""#,
+            r#"ERROR BAD_REQUEST expected GET, MGET, LIST or TTL after LOCAL, found "LOCAL""#,
         ),
         (
             "LOCAL FROB",
-            r#"ERROR BAD_REQUEST expected GET, LIST or TTL after LOCAL, found "FROB""#,
+            r#"ERROR BAD_REQUEST expected GET, MGET, LIST or TTL after LOCAL, found "FROB""#,
         ),
         (
             "ONCE 1 1 GET k",
-            r#"ERROR BAD_REQUEST expected PUT, DELETE, CAS, INCR or EXPIRE after the seq, found "GET""#,
+            r#"ERROR BAD_REQUEST expected PUT, APPEND, DELETE, CAS, INCR or EXPIRE after the seq, found "GET""#,
         ),
         (
             "ONCE 1 1 SESSION",
-            r#"ERROR BAD_REQUEST expected PUT, DELETE, CAS, INCR or EXPIRE after the seq, found "SESSION""#,
+            r#"ERROR BAD_REQUEST expected PUT, APPEND, DELETE, CAS, INCR or EXPIRE after the seq, found "SESSION""#,
         ),
         (
             "ONCE 1 0 PUT k v",
@@ -371,6 +417,8 @@ fn keys_values_and_lines_have_limits() {
         "ERROR TOO_LONG expected a value of at most 1048576 bytes, found 1048577 bytes";
     check_errors(&[
         (&format!("GET {key}k"), long_key),
+        (&format!("MGET a {key}k"), long_key),
+        (&format!("APPEND k {value}v"), long_value),
         (&format!("PUT:{key}k:v"), long_key),
         (&format!("PUT k {value}v"), long_value),
         (&format!("PUT:k:{value}v"), long_value),
@@ -431,6 +479,19 @@ fn what_no_line_asks_for_is_shown_as_in_the_log() {
 }
 
 #[test]
+fn an_mget_has_a_bound_of_keys() {
+    let line = |count: usize| format!("MGET{}", " k".repeat(count));
+    check(vec![(
+        &line(STEPS_MAX),
+        many(false, &["k"].repeat(STEPS_MAX)),
+    )]);
+    check_errors(&[(
+        &line(STEPS_MAX + 1),
+        "ERROR TOO_LONG expected at most 16384 keys, found more",
+    )]);
+}
+
+#[test]
 fn the_longest_put_fits_in_a_line_when_all_of_it_is_escaped() {
     let request = once(
         u64::MAX,
@@ -459,6 +520,7 @@ fn any_bytes(min: usize) -> impl Strategy<Value = Bytes> {
 fn any_change() -> impl Strategy<Value = Write> {
     prop_oneof![
         (any_bytes(1), any_bytes(0)).prop_map(|(key, value)| Write::Put { key, value }),
+        (any_bytes(1), any_bytes(0)).prop_map(|(key, value)| Write::Append { key, value }),
         any_bytes(1).prop_map(|key| Write::Delete { key }),
         (any_bytes(1), any_bytes(0), any_bytes(0)).prop_map(|(key, expected, new)| Write::Cas {
             key,
@@ -466,9 +528,9 @@ fn any_change() -> impl Strategy<Value = Write> {
             new
         }),
         (any_bytes(1), any::<i64>()).prop_map(|(key, by)| Write::Incr { key, by }),
-        (any_bytes(1), 0..1_000_000_000_u64).prop_map(|(key, seconds)| Write::Expire {
+        (any_bytes(1), 0..=MILLIS_MAX / 1_000).prop_map(|(key, seconds)| Write::Expire {
             key,
-            deadline: Deadline::In(1_000 * seconds),
+            deadline: Deadline::In(seconds * 1_000),
             only: ExpireIf::Any,
         }),
     ]
@@ -486,6 +548,10 @@ fn any_request() -> impl Strategy<Value = Request> {
         (any::<bool>(), any_bytes(1)).prop_map(|(local, key)| Request::Read {
             local,
             read: Read::Ttl { key }
+        }),
+        (any::<bool>(), vec(any_bytes(1), 1..5)).prop_map(|(local, keys)| Request::Read {
+            local,
+            read: Read::Many { keys }
         }),
         (any::<bool>(), any_bytes(0)).prop_map(|(local, prefix)| Request::Read {
             local,
@@ -520,8 +586,8 @@ proptest! {
     #[test]
     fn no_line_makes_the_reader_panic(
         verb in prop::sample::select(vec![
-            "", "PUT ", "PUT:", "GET:", "CAS ", "INCR k ", "LIST ", "LOCAL ", "LOCAL GET ",
-            "ONCE ", "ONCE 1 1 ", "ONCE 1 1 PUT:", "PING ",
+            "", "PUT ", "PUT:", "APPEND k ", "GET:", "MGET ", "CAS ", "INCR k ", "EXPIRE k ", "LIST ",
+            "LOCAL ", "LOCAL GET ", "ONCE ", "ONCE 1 1 ", "ONCE 1 1 PUT:", "PING ",
         ]),
         rest in prop_oneof![any_bytes(0), vec(any::<u8>(), 0..60).prop_map(Bytes::from)],
     ) {
