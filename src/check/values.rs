@@ -78,3 +78,43 @@ pub(super) fn integer(value: &[u8]) -> Option<i64> {
     let number: i64 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_length(length: usize) -> Bytes {
+        vec![b'v'; length].into()
+    }
+
+    /// What could be in no map is not put together, nor is the same twice.
+    #[test]
+    fn values_are_joined_as_long_as_a_value_may_be() {
+        let mut values = Values::default();
+        let (ab, cde) = (values.id(&b"ab"[..].into()), values.id(&b"cde"[..].into()));
+        let joined = values.join(ab, cde);
+        assert_eq!(joined, Some(values.id(&b"abcde"[..].into())));
+        assert_eq!(values.join(ab, cde), joined);
+        assert_eq!(values.joined_bytes, 5);
+        for (length, fits) in [(2, true), (1, false), (0, false)] {
+            let long = values.id(&of_length(VALUE_BYTES_MAX - length));
+            assert_eq!(values.join(long, ab).is_some(), fits, "{length}");
+        }
+    }
+
+    #[test]
+    fn the_last_byte_that_may_be_joined_is() {
+        let of_bytes = |joined_bytes| Values {
+            joined_bytes,
+            ..Values::default()
+        };
+        let mut most = of_bytes(JOINED_BYTES_MAX);
+        assert!(!most.are_full());
+        let value = most.id(&b"v"[..].into());
+        assert!(most.join(value, value).is_some());
+        assert!(most.are_full());
+        assert_eq!(most.join(value, value), Some(most.id(&b"vv"[..].into())));
+        let other = most.id(&b"w"[..].into());
+        assert_eq!(most.join(value, other), None);
+    }
+}

@@ -355,6 +355,24 @@ fn an_append_leaves_the_old_value_and_its_own() {
     bad(&format!("{overwritten}\n c3 3..8 APPEND x e -> VALUE 3"));
 }
 
+/// By the end of a value and by its length it is known who may have left it.
+#[test]
+fn who_appended_the_end_of_a_value_is_named() {
+    let text = bad("c1 0..1 APPEND x a -> VALUE 1
+         c1 2..3 APPEND x b -> VALUE 2
+         c1 4..5 PUT x 1 -> OK
+         c2 6..7 GET x -> VALUE ab");
+    assert!(text.contains("saw \"ab\" of c1.2"), "{text}");
+    for seen in ["cd", "b", "dab"] {
+        let text = bad(&format!(
+            "c1 0..1 APPEND x ab -> VALUE 2
+             c2 2..3 GET x -> VALUE {seen}"
+        ));
+        let nobody = "which nobody ever wrote";
+        assert!(text.contains(nobody), "{text}");
+    }
+}
+
 /// D12, P45, as [`an_increment_that_counts_twice`].
 #[test]
 fn an_append_that_is_done_twice() {

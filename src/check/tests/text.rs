@@ -81,6 +81,20 @@ fn what_is_written_reads_back() {
     assert_eq!(operations[4].resent, 1);
 }
 
+/// What came over the wire is written as it came.
+#[test]
+fn lines_of_the_wire_are_lines_of_a_history() {
+    for (call, reply) in [
+        (&b"PUT x 1\n"[..], &b"OK\n"[..]),
+        (&b"PUT x 1"[..], &b"OK"[..]),
+    ] {
+        let mut text = Vec::new();
+        format::write_call_line(&mut text, 5, ID, call);
+        format::write_reply_line(&mut text, 7, ID, reply);
+        assert_eq!(text, b"5 c3.17 call PUT x 1\n7 c3.17 reply OK\n");
+    }
+}
+
 #[test]
 fn a_file_that_a_killed_recorder_left_is_read_up_to_its_last_whole_line() {
     let text = b"history 1\n1 c1.1 call PUT x 1\n2 c1.1 rep";
