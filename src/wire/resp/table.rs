@@ -41,9 +41,10 @@ impl Row {
     /// Whether so many arguments, the name among them, are right.
     fn takes(&self, count: usize) -> bool {
         let arity = usize::from(self.arity.unsigned_abs());
-        match self.arity.is_negative() {
-            true => count >= arity,
-            false => count == arity,
+        if self.arity.is_negative() {
+            count >= arity
+        } else {
+            count == arity
         }
     }
 }

@@ -289,7 +289,7 @@ fn a_transaction_of_one_command_has_its_bounds() {
     assert!(read(&many).is_err());
     assert!(read(&many[..16_385]).is_ok());
     // With keys of one byte, four of these are four megabytes.
-    let value = [b'v'; 1_048_575];
+    let value = vec![b'v'; 1_048_575];
     let mut mset = vec![&b"MSET"[..]];
     for _ in 0..4 {
         mset.extend([&b"k"[..], &value]);
@@ -420,6 +420,7 @@ fn refuses(text: &str, error: &str) {
 
 /// The words are those of Redis 7.0.15.
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of all errors")]
 fn what_is_wrong_is_told_in_the_words_of_redis() {
     for (text, error) in [
         ("GET", "ERR wrong number of arguments for 'get' command"),
