@@ -88,7 +88,7 @@ impl Replica {
     }
 
     pub(super) fn on_promise(&mut self, from: NodeId, promise: Promise, out: &mut Outbox) {
-        if !self.counts(from) {
+        if !self.counts(from, &promise.starts) {
             return debug!("not counting a promise of {from}: it may not know this start");
         }
         let decided = self.learner.decided();

@@ -20,6 +20,11 @@
 //! majority any more, since those nodes have promised more; and a promise of an old life does not
 //! count beside one of a node that knows the new (`paxos::proposer`), and of any majority some does.
 //!
+//! All this needs that no two lives have one number, also where nobody who is left has heard of the last
+//! one: the names of commands and probes, and which promise is old, rest on it. So a node that has to
+//! recall begins [`FORGOTTEN_STARTS_MAX`] above all starts that it remembers or is told of, and counts
+//! a promise only if it names that life.
+//!
 //! *Crash vectors* (Michael et al., *Recovering Shared Objects Without Stable Storage*, DISC 2017)
 //! have the reasons; here they travel on promises alone, because recall raises the ballot.
 //!
@@ -52,9 +57,13 @@ const TOGETHER_TICKS: u64 = 20;
 /// After so many ticks, a recall that was refused is tried again.
 const RECALL_TICKS: u64 = 5;
 
-/// By how much a peer's word may raise this node's start number. A forged one at the top of the range
-/// would leave no start to come.
-const START_JUMP_MAX: u64 = 1_000_000;
+/// A node that lost its memory begins so many starts above those that are known: more than it can have
+/// begun without any of a majority hearing of it, for each takes a sync or more.
+const FORGOTTEN_STARTS_MAX: u64 = 1_000_000_000;
+
+/// By how much a peer's word may raise this node's start number: as far as a million lost memories go. A
+/// forged one at the top of the range would leave no start to come.
+const START_JUMP_MAX: u64 = 1_000_000 * FORGOTTEN_STARTS_MAX;
 
 /// What a node remembers of its votes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +71,17 @@ pub(super) enum State {
     Blank,
     Lost,
     Sound,
+}
+
+impl State {
+    /// What a record makes of it.
+    fn after(self, record: &Record) -> Self {
+        match record {
+            Record::Lost => Self::Lost,
+            Record::Sound(_) => Self::Sound,
+            _ => self,
+        }
+    }
 }
 
 /// A peer's newest life.
@@ -105,10 +125,10 @@ impl Memory {
         };
         for record in records {
             match record {
-                Record::Peer(node, life) => drop(memory.know(*node, *life)),
-                Record::Lost => memory.state = State::Lost,
-                Record::Sound(_) => memory.state = State::Sound,
-                _ => {}
+                Record::Peer(node, life) => {
+                    let _ = memory.know(*node, *life);
+                }
+                record => memory.state = memory.state.after(record),
             }
         }
         memory
@@ -132,6 +152,20 @@ impl Memory {
             .collect();
         starts.sort_unstable();
         starts
+    }
+
+    /// Which start a node begins that remembers this.
+    pub(super) fn next_start(records: &[Record]) -> u64 {
+        let starts = records.iter().filter_map(|record| match record {
+            Record::Start(start) => Some(*start),
+            _ => None,
+        });
+        let last = starts.max().unwrap_or(0);
+        // A damaged log may lack the newest.
+        match records.iter().fold(State::Blank, State::after) {
+            State::Lost => last + FORGOTTEN_STARTS_MAX,
+            State::Blank | State::Sound => last + 1,
+        }
     }
 
     /// Hears of a life of a peer. True if it is news; an error tells the newer one that is known.
@@ -202,7 +236,7 @@ impl Replica {
              it what it may have forgotten",
             life.start
         );
-        self.lose_memory(known.max(life.start) + 1, out);
+        self.lose_memory(known.max(life.start) + FORGOTTEN_STARTS_MAX, out);
     }
 
     /// Begins another life, which has to recall.
@@ -283,6 +317,12 @@ impl Replica {
         }
         let idle = matches!(self.proposer, Proposer::Idle);
         let known = self.memory.sound.is_majority_of(&self.members);
+        if known && self.memory.state == State::Blank {
+            // There is a cluster, which this node may have been in.
+            let start = self.memory.life.start + FORGOTTEN_STARTS_MAX;
+            info!("a latecomer, or one whose directory was emptied: beginning start {start}");
+            return self.lose_memory(start, out);
+        }
         if known && idle && self.now >= self.memory.recall_due {
             self.memory.recall_due = self.now + RECALL_TICKS;
             self.recall(out);
@@ -320,9 +360,11 @@ impl Replica {
         self.prepare(out);
     }
 
-    /// Whether a promise of this node counts: all do, but to recall.
-    pub(super) fn counts(&self, from: NodeId) -> bool {
-        self.memory.is_sound() || self.memory.is_known_by(from)
+    /// Whether a promise of this node, that knows these starts, counts: all do, but to recall. One that
+    /// was made to an earlier life, under the same ballot, tells less than its sender has accepted since.
+    pub(super) fn counts(&self, from: NodeId, starts: &[(NodeId, u64)]) -> bool {
+        let own = (self.me, self.memory.life.start);
+        self.memory.is_sound() || self.memory.is_known_by(from) && starts.contains(&own)
     }
 
     pub(super) fn on_recalled(&mut self, recalled: Recalled, out: &mut Outbox) {

@@ -207,7 +207,7 @@ impl Replica {
             preload,
         } = config;
         assert!(members.contains(me), "{me} is a member of its own cluster");
-        let start = 1 + records.iter().filter_map(start_of).max().unwrap_or(0);
+        let start = Memory::next_start(records);
         let acceptor = Acceptor::recover(records);
         // P6: above every ballot of this node's own and every promise that is remembered.
         let own_round = records.iter().filter_map(own_round).max().unwrap_or(0);
@@ -421,13 +421,6 @@ impl Replica {
             Notice::Probe(probe) => self.on_probe(from, probe, out),
             Notice::Propose { relayed, value } => self.on_propose(from, relayed, value, out),
         }
-    }
-}
-
-fn start_of(record: &Record) -> Option<u64> {
-    match record {
-        Record::Start(start) => Some(*start),
-        _ => None,
     }
 }
 

@@ -20,6 +20,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{Applied, Model};
+use crate::kv::batch::{Numbered, parse_stamped};
+use crate::kv::command::{Command, CommandId};
 use crate::outbox::Outbox;
 use crate::paxos::message::{Message, Notice, Promise, Vote};
 use crate::paxos::quorum::{Members, Votes};
@@ -87,6 +89,8 @@ pub(super) struct Watch {
     decided: Vec<Value>,
     hashes: BTreeMap<Slot, u64>,
     model: Model,
+    /// What each command is that has a name.
+    named: BTreeMap<CommandId, Command>,
 }
 
 fn place(id: NodeId) -> usize {
@@ -115,6 +119,7 @@ impl Watch {
             decided: Vec::new(),
             hashes: BTreeMap::new(),
             model: Model::default(),
+            named: BTreeMap::new(),
         }
     }
 
@@ -250,6 +255,23 @@ impl Watch {
         Ok(())
     }
 
+    /// I7: a name is never given to two commands, also not by a node that has lost its memory since.
+    fn check_names(&mut self, from: NodeId, value: &Value) -> Checked {
+        if value.is_noop() {
+            return Ok(());
+        }
+        let (_, commands) = parse_stamped(value.as_bytes())
+            .map_err(|error| format!("{from} hands on what is no batch: {error}"))?;
+        for Numbered { id, command } in commands {
+            let named = self.named.entry(id).or_insert_with(|| command.clone());
+            ensure!(
+                *named == command,
+                "I7: {from} hands on {command:?} as {id}, which is {named:?}"
+            );
+        }
+        Ok(())
+    }
+
     /// A notice leaves.
     pub(super) fn on_notice(&mut self, from: NodeId, notice: &Notice) -> Checked {
         match notice {
@@ -258,14 +280,17 @@ impl Watch {
                 slot,
                 value,
             } => {
-                let before = self.proposed.entry((*slot, *ballot));
-                let before = before.or_insert_with(|| value.clone());
+                let before = self.proposed.insert((*slot, *ballot), value.clone());
                 ensure!(
-                    before == value,
+                    before.as_ref().is_none_or(|before| before == value),
                     "I1: {from} proposes two values under {ballot} at {slot}"
                 );
+                if before.is_none() {
+                    self.check_names(from, value)?;
+                }
                 self.check_proposal(from, *ballot, *slot, value)?;
             }
+            Notice::Propose { value, .. } => self.check_names(from, value)?,
             // A new leader may know it from a promise alone, and lack the values.
             Notice::Decided { upto, .. } => {
                 let mut slot = self.decided();

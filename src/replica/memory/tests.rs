@@ -136,15 +136,20 @@ impl Alone {
         accepted: Vec<Accepted>,
         decided: u64,
     ) {
+        let starts = vec![(node(1), self.life().start)];
         let promise = Promise {
             ballot,
             from: Slot(1),
             decided: Slot(decided),
             next: None,
-            starts: Vec::new(),
+            starts,
             accepted,
         };
         self.vote(from, Vote::Promise(promise));
+    }
+
+    fn life(&self) -> Life {
+        self.replica.memory.life
     }
 
     /// The ballot of the recall that the last round began.
@@ -246,6 +251,10 @@ fn a_word_about_another_life_does_not_count() {
     blank.ticks(100);
     assert!(!blank.is_sound());
     let mut lost = Alone::new(&[Record::Lost]);
+    let other = Life {
+        mark: MARK + 1,
+        ..lost.life()
+    };
     for peer in 2..=5 {
         lost.is_known_before(peer, other, true);
         assert_eq!(lost.recalls(), None);
@@ -267,7 +276,7 @@ fn the_newest_lives_of_peers_outlive_a_restart_and_a_loss() {
     assert!(outdated(&alone));
     alone.hears(2, newest);
     assert!(!outdated(&alone));
-    let (life, known) = (alone.replica.memory.life, 4);
+    let (life, known) = (alone.life(), 4);
     alone.notice(3, Notice::Outdated { life, known });
     assert!(alone.out.records.contains(&Record::Lost));
     alone.hears(2, old);
@@ -285,9 +294,52 @@ fn a_word_of_a_start_far_ahead_is_not_believed() {
         let mut alone = Alone::new(&[]);
         let (life, known) = (FIRST, FIRST.start + ahead);
         alone.notice(2, Notice::Outdated { life, known });
-        let begun = alone.out.records.contains(&Record::Start(known + 1));
+        let start = known + FORGOTTEN_STARTS_MAX;
+        let begun = alone.out.records.contains(&Record::Start(start));
         assert_eq!(begun, believed, "{ahead}");
     }
+}
+
+/// P41, P52: of the starts that were forgotten, nobody who is left may have heard. So another one must not
+/// have the number of any of them, or two commands would have one name.
+#[test]
+fn who_has_forgotten_starts_begins_far_above_what_is_known() {
+    const FAR: u64 = 1_000_000_000;
+    let begins = |records: &[Record]| Alone::new(records).life().start;
+    let sound = Record::Sound(Slot::ZERO);
+    assert_eq!(begins(&[]), 1);
+    assert_eq!(begins(&[Record::Start(4), sound.clone()]), 5);
+    assert_eq!(begins(&[Record::Start(4), Record::Lost]), 4 + FAR);
+    assert_eq!(begins(&[Record::Start(4), Record::Lost, sound]), 5);
+    // An emptied directory, and an older copy.
+    for (own, known, expected) in [(1, 7, 7 + FAR), (5, 5, 5 + FAR), (5, 4, 5 + FAR)] {
+        let records = [Record::Start(own - 1), Record::Sound(Slot::ZERO)];
+        let mut alone = Alone::new(if own == 1 { &[] } else { &records });
+        let life = alone.life();
+        assert_eq!(life.start, own);
+        alone.notice(2, Notice::Outdated { life, known });
+        assert_eq!(alone.life().start, expected);
+        assert!(alone.out.records.contains(&Record::Start(expected)));
+    }
+}
+
+/// P41: of an emptied directory those who are asked may never have heard. They know its life, and it may
+/// have had another with the same number.
+#[test]
+fn a_blank_node_that_meets_a_cluster_begins_another_life_before_it_recalls() {
+    let mut alone = Alone::new(&[]);
+    for peer in 2..=4 {
+        alone.is_known_before(peer, FIRST, true);
+        assert_eq!(alone.recalls(), None);
+    }
+    let life = alone.life();
+    assert_eq!(life.start, 1 + FORGOTTEN_STARTS_MAX);
+    assert_eq!(alone.out.records, [Record::Start(life.start), Record::Lost]);
+    for peer in 2..=4 {
+        assert_eq!(alone.recalls(), None);
+        alone.is_known_before(peer, life, true);
+    }
+    assert!(alone.recalls().is_some());
 }
 
 // --- Recall ---
@@ -295,10 +347,11 @@ fn a_word_of_a_start_far_ahead_is_not_believed() {
 /// A node whose recall is under way, and its ballot.
 fn recalling(records: &[Record]) -> (Alone, Ballot) {
     let mut alone = Alone::new(records);
-    alone.is_known_before(2, FIRST, true);
-    alone.is_known_before(3, FIRST, true);
+    let life = alone.life();
+    alone.is_known_before(2, life, true);
+    alone.is_known_before(3, life, true);
     assert_eq!(alone.recalls(), None, "no majority of sound ones");
-    alone.is_known_before(4, FIRST, true);
+    alone.is_known_before(4, life, true);
     let ballot = alone.recalls().expect("three of five know this life");
     (alone, ballot)
 }
@@ -312,6 +365,37 @@ fn a_promise_counts_only_of_a_node_that_knows_this_life() {
         assert!(!alone.is_sound(), "n{promiser}");
     }
     alone.is_promised(4, ballot, Vec::new());
+    assert!(alone.is_sound());
+}
+
+/// P41: an old promise, under a ballot that an earlier life had prepared, tells less than its sender has
+/// accepted since.
+#[test]
+fn a_promise_to_an_earlier_life_does_not_count() {
+    let (mut alone, ballot) = recalling(&[Record::Lost]);
+    let start = alone.life().start;
+    for starts in [
+        vec![],
+        vec![(node(1), start - 1)],
+        vec![(node(2), start), (node(3), start)],
+    ] {
+        for promiser in 2..=4 {
+            let promise = Promise {
+                ballot,
+                from: Slot(1),
+                decided: Slot::ZERO,
+                next: None,
+                starts: starts.clone(),
+                accepted: Vec::new(),
+            };
+            alone.vote(promiser, Vote::Promise(promise));
+            assert!(!alone.is_sound(), "{starts:?}");
+        }
+    }
+    for promiser in 2..=4 {
+        assert!(!alone.is_sound(), "before n{promiser}");
+        alone.is_promised(promiser, ballot, Vec::new());
+    }
     assert!(alone.is_sound());
 }
 
@@ -347,8 +431,9 @@ fn a_recall_brings_what_is_missing_and_nothing_else() {
 fn a_refused_recall_is_tried_again_after_a_while() {
     let mut alone = Alone::new(&[Record::Lost]);
     alone.ticks(30);
+    let life = alone.life();
     for peer in 2..=4 {
-        alone.is_known_before(peer, FIRST, true);
+        alone.is_known_before(peer, life, true);
     }
     let mut tried = Vec::new();
     for tick in 0..3 * RECALL_TICKS {
@@ -429,7 +514,7 @@ fn slots_that_nobody_has_are_given_up_after_a_while() {
     for record in [Record::Start(2), Record::Untrim(Slot(2))] {
         assert!(alone.out.records.contains(&record), "{record:?}");
     }
-    assert_eq!(alone.replica.memory.life, Life { start: 2, ..FIRST });
+    assert_eq!(alone.life(), Life { start: 2, ..FIRST });
     let acceptor = alone.replica.acceptor.as_ref().unwrap();
     assert_eq!(acceptor.settled(), Slot(2));
     let records = [Record::Trim(Slot(5)), Record::Untrim(Slot(2))];
