@@ -47,9 +47,10 @@ pub(super) use ensure;
 struct Accepted {
     ballot: Ballot,
     value: Value,
-    /// Where it was durable once.
+    /// Who accepted it durably. Who recalls what others accepted has not: it promised more before, so
+    /// nobody ever hears its vote for this ballot.
     at: Votes,
-    /// Of these, who remembers it.
+    /// Who remembers it, by a recall too.
     held: Votes,
     /// Whose vote for it ever left.
     told: Votes,
@@ -155,27 +156,26 @@ impl Watch {
                 node.promised = Some((*ballot).max(promised));
                 node.accepted = node.accepted.max(*slot);
                 let all = self.accepted.entry(*slot).or_default();
-                let known = all.iter_mut().find(|accepted| accepted.ballot == *ballot);
-                let Some(accepted) = known else {
-                    let (ballot, value) = (*ballot, value.clone());
-                    let mut at = Votes::default();
-                    at.insert(id);
-                    let held = at;
+                let known = all.iter().position(|accepted| accepted.ballot == *ballot);
+                let known = known.unwrap_or_else(|| {
                     all.push(Accepted {
-                        ballot,
-                        value,
-                        at,
-                        held,
+                        ballot: *ballot,
+                        value: value.clone(),
+                        at: Votes::default(),
+                        held: Votes::default(),
                         told: Votes::default(),
                     });
-                    return Ok(());
-                };
+                    all.len() - 1
+                });
+                let accepted = &mut all[known];
                 ensure!(
                     accepted.value == *value,
                     "I1: two values under {ballot} at {slot}"
                 );
-                accepted.at.insert(id);
                 accepted.held.insert(id);
+                if !node.lost {
+                    accepted.at.insert(id);
+                }
             }
             Record::Trim(slot) => node.accepted = node.accepted.max(*slot),
             // What it told to be decided it may never get again from anyone but by recall.
@@ -234,6 +234,10 @@ impl Watch {
                         "P2: {from} accepted {slot} under {ballot}, which is not on its disk"
                     ));
                 };
+                ensure!(
+                    accepted.at.contains(from),
+                    "P40: {from} votes for {slot} under {ballot}, which it only recalled"
+                );
                 accepted.told.insert(from);
                 ensure!(
                     node.promise_sent <= Some(*ballot),
