@@ -90,6 +90,13 @@ impl Network {
         way.losing + way.holding > 0
     }
 
+    /// Whether a message that is sent now is not held up by one that was sent in worse weather.
+    pub(super) fn is_prompt(&self, now: u64) -> bool {
+        let (_, most) = self.delay;
+        let mut open = self.links.iter().filter(|link| link.open);
+        open.all(|link| link.last <= now + most)
+    }
+
     /// Puts a message on a link.
     pub(super) fn send(&mut self, now: u64, from: usize, to: usize, line: &Line) -> Sent {
         let Weather {

@@ -246,10 +246,12 @@ impl World {
         Ok(false)
     }
 
-    /// No request is open, and all nodes that run know and hold the same.
+    /// No request is open, all nodes that run know and hold the same, and links are as fast as ever: what
+    /// was slow before the faults were over may be under way for longer than a request may take.
     fn is_settled(&self) -> bool {
         let decided = self.watch.decided();
-        self.batches.iter().rev().all(|batch| batch.closed)
+        self.network.is_prompt(self.clock.now())
+            && self.batches.iter().rev().all(|batch| batch.closed)
             && self.nodes.iter().all(|node| match &node.running {
                 None => node.stays_down,
                 Some(run) => {
