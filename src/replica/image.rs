@@ -126,7 +126,7 @@ impl Replica {
         self.applied = slot;
         self.hashes.clear();
         self.hashes.push_back((slot, image.hash()));
-        self.note_time();
+        self.note_time(image);
         self.origin.on_jump(image.counter(self.me.number()), out);
         info!("the snapshot is here: from {before} to {slot} at once");
     }

@@ -7,7 +7,7 @@ use parking_lot::MutexGuard;
 
 use crate::kv::batch::Batch;
 use crate::kv::command::CommandId;
-use crate::kv::store::Fate;
+use crate::kv::store::{Fate, Store};
 use crate::outbox::{Outbox, To};
 use crate::paxos::message::Notice;
 use crate::paxos::record::Record;
@@ -99,18 +99,16 @@ impl Replica {
             self.applied = Slot(slot);
             self.hashes.push_back((self.applied, store.hash()));
         }
-        (self.time, self.first_end) = (store.time(), store.first_end());
+        self.note_time(&store);
         // parking_lot's locks are not fair by themselves: readers would starve during a long catch-up.
         MutexGuard::unlock_fair(store);
-        self.stamps.on_applied(self.time);
         while self.hashes.len() > HASHES_MAX {
             self.hashes.pop_front();
         }
     }
 
-    /// The store is another one.
-    pub(super) fn note_time(&mut self) {
-        let store = self.store.lock();
+    /// The store has come to another slot.
+    pub(super) fn note_time(&mut self, store: &Store) {
         (self.time, self.first_end) = (store.time(), store.first_end());
         self.stamps.on_applied(self.time);
     }

@@ -245,7 +245,8 @@ impl Replica {
             me,
             members,
         };
-        replica.note_time();
+        let store = replica.store();
+        replica.note_time(&store.lock());
         replica.apply_decided(&mut Outbox::default());
         (replica, Record::Start(start))
     }

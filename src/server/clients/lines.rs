@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::sync::atomic::Ordering;
 
 use crate::kv::command::Read;
 use crate::outbox::Answer;
@@ -22,8 +23,6 @@ const INLINE_PING: &[u8] = b"PING\r";
 enum Then {
     /// Say this.
     Reply(Reply),
-    /// Answer an inline `PING` of RESP.
-    InlinePong,
     /// Say what became of the command.
     Tell,
     /// Read the store.
@@ -62,10 +61,10 @@ fn serve_lines(
     while let Some(line) = lines.next_line() {
         *inline_pings &= matches!(line, Line::Whole(INLINE_PING));
         if *inline_pings {
-            if run.is_over(false) {
-                finish(server, std::mem::take(&mut run), out)?;
-            }
-            run.known(Then::InlinePong);
+            // Nothing that was asked before it can still wait.
+            out.bytes.extend_from_slice(b"+PONG\r\n");
+            out.relieve()?;
+            server.served.fetch_add(1, Ordering::Relaxed);
             continue;
         }
         let request = match line {
@@ -105,10 +104,6 @@ fn add(run: &mut Run<Then>, request: Request) {
 fn finish(server: &Server, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> {
     server.finish(run, out, |then, answer, out| {
         let (bytes, relieve) = out.parts();
-        if let Then::InlinePong = then {
-            bytes.extend_from_slice(b"+PONG\r\n");
-            return Ok(());
-        }
         reply(server, then, answer).write_in_parts(bytes, relieve)
     })
 }
@@ -140,8 +135,6 @@ fn reply(server: &Server, then: Then, answer: Answer) -> Reply {
             server.set_acceptor(up);
             Reply::Ok
         }
-        (Then::Tell | Then::InlinePong, Answer::Readable) => {
-            unreachable!("only reads are answered so, and a pong is no reply of plain lines")
-        }
+        (Then::Tell, Answer::Readable) => unreachable!("only reads are answered so"),
     }
 }

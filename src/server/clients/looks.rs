@@ -30,9 +30,9 @@ pub(super) fn values(server: &Server, keys: &[Bytes]) -> Vec<Option<Bytes>> {
     keys.iter().map(|key| store.get(key)).collect()
 }
 
-#[allow(clippy::option_option, reason = "no key, or a key without an end")]
 /// How long a key still stays, by the clock of this server: it ends by the log, which may have come less
 /// far. So it is an estimate, as good as the servers' clocks agree.
+#[allow(clippy::option_option, reason = "no key, or a key without an end")]
 pub(super) fn remaining(server: &Server, key: &[u8]) -> Option<Option<Millis>> {
     let store = server.store.lock();
     store.remaining(key, store.time().max(wall_clock()))

@@ -190,7 +190,7 @@ impl Talk<'_> {
             Ok(())
         })?;
         let reply = match refusal {
-            Some(why) => Reply::Error(format!("NOTDONE {why}").into()),
+            Some(why) => Reply::not_done(why),
             None => self.watch.add(keys, &self.server.store),
         };
         self.write(&reply, out)
@@ -248,7 +248,7 @@ impl Talk<'_> {
     fn reply(&self, then: Then, answer: Answer) -> Reply {
         match (then, answer) {
             (Then::Reply(reply), _) => reply,
-            (_, Answer::NotDone(why)) => Reply::Error(format!("NOTDONE {why}").into()),
+            (_, Answer::NotDone(why)) => Reply::not_done(why),
             (_, Answer::Unknown(why)) => Reply::Error(format!("UNKNOWN {why}").into()),
             (Then::Tell(tell, count), Answer::Done(outcome)) => match outcome {
                 Outcome::Steps(outcomes) => tell.told(&mut outcomes.into_iter(), count),
@@ -277,7 +277,7 @@ impl Talk<'_> {
     fn with_status(&self, reply: impl FnOnce(Vec<(String, String)>) -> Reply) -> Reply {
         match self.server.status() {
             Some(fields) => reply(fields),
-            None => Reply::Error(format!("NOTDONE {STOPPED}").into()),
+            None => Reply::not_done(STOPPED),
         }
     }
 

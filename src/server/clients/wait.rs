@@ -35,7 +35,7 @@ fn wait_counted(server: &Server, stream: &TcpStream, wait: Wait) -> io::Result<R
     let mut acknowledged = None;
     loop {
         let Some((status, _)) = server.ask_status() else {
-            return Ok(Reply::Error(format!("NOTDONE {STOPPED}").into()));
+            return Ok(Reply::not_done(STOPPED));
         };
         let upto = *acknowledged.get_or_insert(status.applied);
         let holders = holders(&status, upto);

@@ -3,9 +3,7 @@
 //! Outside of a transaction a question is answered from the store at hand, inside of one by the log; the
 //! same rows of [`Read::of_values`] tell both.
 
-use super::command::{
-    Request, RequestError, argument, checked_key, integer, key, keys, pattern, word,
-};
+use super::command::{Request, RequestError, argument, integer, key, keys, pattern, word};
 use super::frame::Arguments;
 use super::reply::Reply;
 use super::table::Row;
@@ -200,8 +198,7 @@ pub(super) fn look(row: &Row, arguments: Arguments<'_>) -> Result<Request, Reque
 
 /// Reads `WATCH`.
 pub(super) fn watch(_: &Row, arguments: Arguments<'_>) -> Result<Request, RequestError> {
-    let keys = arguments.skip(1).iter().map(checked_key);
-    Ok(Request::Watch(keys.collect::<Result<_, _>>()?))
+    keys(arguments).map(Request::Watch)
 }
 
 fn scan(arguments: Arguments<'_>) -> Result<Scan, RequestError> {

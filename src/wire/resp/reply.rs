@@ -79,6 +79,11 @@ impl Reply {
         value.map_or(Self::Null, Self::Bulk)
     }
 
+    /// Surely not done, now or ever: `NOT_DONE` of plain lines.
+    pub fn not_done(why: &str) -> Self {
+        Self::Error(format!("NOTDONE {why}").into())
+    }
+
     /// An error that Redis has no other code for.
     pub fn error(text: impl std::fmt::Display) -> Self {
         Self::Error(format!("ERR {text}").into())
