@@ -545,15 +545,15 @@ fn a_leader_ends_keys_where_nobody_writes() {
         Vote::Accepted { ballot, slot }
     };
     one.vote(2, accepted(1));
-    assert_eq!(proposed_at(&mut one, 1_049), []);
-    assert_eq!(proposed_at(&mut one, 1_050), [(2, "at 1050".into())]);
-    assert_eq!(proposed_at(&mut one, 1_060), [], "a stamp is on its way");
+    assert_eq!(proposed_at(&mut one, 1_050), []);
+    assert_eq!(proposed_at(&mut one, 1_051), [(2, "at 1051".into())]);
+    assert_eq!(proposed_at(&mut one, 1_061), [], "a stamp is on its way");
     let keys = |one: &One| one.replica.status().keys;
     assert_eq!(keys(&one), 2);
     one.vote(2, accepted(2));
     assert_eq!(
         (keys(&one), batches(&one)),
-        (1, vec![(3, "at 1060".into())])
+        (1, vec![(3, "at 1061".into())])
     );
     one.vote(2, accepted(3));
     assert_eq!((keys(&one), batches(&one)), (0, vec![]));
@@ -572,7 +572,7 @@ fn keys_that_end_together_take_as_many_slots_as_it_needs() {
     let ballot = one.prepares();
     one.is_promised_values(ballot, 0, [(1, set)]);
     let mut left = Vec::new();
-    one.wall = 1_050;
+    one.wall = 1_051;
     for slot in (1..=4).map(Slot) {
         one.vote(2, Vote::Accepted { ballot, slot });
         left.push((one.replica.status().keys, batches(&one)));
@@ -580,7 +580,7 @@ fn keys_that_end_together_take_as_many_slots_as_it_needs() {
     assert_eq!(
         left,
         [
-            (2_500, vec![(2, "at 1050".into())]),
+            (2_500, vec![(2, "at 1051".into())]),
             (1_500, vec![(3, "noop".into())]),
             (500, vec![(4, "noop".into())]),
             (0, vec![]),
@@ -594,7 +594,7 @@ fn a_leader_that_is_behind_ends_keys_by_the_time_of_the_log() {
     let mut one = One::new(Vec::new(), None);
     one.wall = 1_000;
     let ballot = one.prepares();
-    let set = value("at 5000 ; n2.1.1 set k v any in 20");
+    let set = value("at 5000 ; n2.1.1 set k v any in 19");
     one.is_promised_values(ballot, 0, [(1, set)]);
     let slot = Slot(1);
     one.vote(2, Vote::Accepted { ballot, slot });
@@ -618,8 +618,8 @@ fn keys_of_a_snapshot_end() {
     for one in [&mut began, &mut fetched] {
         let ballot = one.prepares();
         one.is_promised(ballot, 1, &[]);
-        assert_eq!(proposed_at(one, 1_049), []);
-        assert_eq!(proposed_at(one, 1_050), [(2, "at 1050".into())]);
+        assert_eq!(proposed_at(one, 1_050), []);
+        assert_eq!(proposed_at(one, 1_051), [(2, "at 1051".into())]);
     }
 }
 

@@ -113,13 +113,28 @@ fn set(
         (Presence::Absent, Some(_)) | (Presence::Present, None) => return Outcome::Unmet,
         _ => {}
     }
-    let end = match lifetime {
-        Lifetime::Endless => NEVER,
-        Lifetime::Kept => current.map_or(NEVER, |entry| entry.end),
-        Lifetime::Until(deadline) => end_of(table, deadline),
-    };
-    table.set(key, value.clone(), end);
+    match lifetime {
+        Lifetime::Endless => table.set(key, value.clone(), NEVER),
+        Lifetime::Kept => {
+            let end = current.map_or(NEVER, |entry| entry.end);
+            table.set(key, value.clone(), end);
+        }
+        Lifetime::Until(deadline) => {
+            let end = end_of(table, deadline);
+            set_until(table, key, value.clone(), end);
+        }
+    }
     Outcome::Ok
+}
+
+/// Puts a value there with a new end. One that has come removes the key at once: nobody asks for a rest
+/// of a millisecond.
+fn set_until(table: &mut Table, key: &Bytes, value: Bytes, end: Millis) {
+    if end <= table.time() {
+        table.remove(key);
+    } else {
+        table.set(key, value, end);
+    }
 }
 
 /// Both parts are at most `MILLIS_MAX`, so their sum is an end and not [`NEVER`].
@@ -184,7 +199,7 @@ fn expire(table: &mut Table, key: &Bytes, deadline: Deadline, only: ExpireIf) ->
         return Outcome::Unmet;
     }
     let value = entry.value.clone();
-    table.set(key, value, end);
+    set_until(table, key, value, end);
     Outcome::Ok
 }
 

@@ -45,7 +45,7 @@ pub const MILLIS_MAX: Millis = 1 << 60;
 pub enum Deadline {
     /// So many milliseconds after the stamp of the batch.
     In(Millis),
-    /// At this time. One that is over already removes the key at once.
+    /// At this time. One that has come already removes the key at once.
     At(Millis),
 }
 

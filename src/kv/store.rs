@@ -153,8 +153,7 @@ impl Store {
         self.table.time()
     }
 
-    /// When the next key ends; at or before [`Store::time`] while some that are over are still to be
-    /// removed.
+    /// When the next key ends; before [`Store::time`] while some that are over are still to be removed.
     pub fn first_end(&self) -> Option<Millis> {
         self.table.first_end()
     }

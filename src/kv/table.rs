@@ -1,10 +1,11 @@
 //! The map itself: each key with its value, the slot that changed it last, and its end.
 //!
 //! Time comes from the log alone: the leader's stamp of a batch ([`Table::begin_slot`]), which never
-//! goes back here, whatever it was (P26). A key is over as soon as the time has reached its end, at the
-//! same slot on every server; from then on no read and no command finds it. The entry itself is removed
-//! a little later, so that a million keys that end together stop nobody: [`SWEPT_MAX`] a slot, the
-//! earliest end first. That too is the same everywhere.
+//! goes back here, whatever it was (P26). A key is over as soon as the time is past its end, at the
+//! same slot on every server; from then on no read and no command finds it. Past, not at: the time is
+//! whole milliseconds, so a life may begin a part of one after the time that it counts from, and would
+//! end as much too early. The entry itself is removed a little later, so that a million keys that end
+//! together stop nobody: [`SWEPT_MAX`] a slot, the earliest end first. That too is the same everywhere.
 //!
 //! Both maps are persistent ones: a clone costs the same at any size.
 //!
@@ -26,7 +27,7 @@ pub(super) struct Entry {
     pub(super) value: Bytes,
     /// The slot that changed it last.
     pub(super) version: u64,
-    /// From when on it is over; [`NEVER`] if it has no end.
+    /// The last millisecond that it is there; [`NEVER`] if it has no end.
     pub(super) end: Millis,
 }
 
@@ -74,7 +75,7 @@ impl Table {
     }
 
     fn has_overdue(&self) -> bool {
-        self.first_end().is_some_and(|end| end <= self.time)
+        self.first_end().is_some_and(|end| end < self.time)
     }
 
     /// What stands under a key that is not over.
@@ -82,12 +83,8 @@ impl Table {
         self.entries.get(key).filter(|entry| self.lives(entry))
     }
 
-    /// Puts a value under a key, with an end; one that is over already removes it.
+    /// Puts a value under a key, with an end.
     pub(super) fn set(&mut self, key: &Bytes, value: Bytes, end: Millis) {
-        if end <= self.time {
-            self.remove(key);
-            return;
-        }
         let entry = Entry {
             value,
             version: self.slot,
@@ -159,6 +156,6 @@ impl Table {
     }
 
     fn lives(&self, entry: &Entry) -> bool {
-        entry.end > self.time
+        entry.end >= self.time
     }
 }

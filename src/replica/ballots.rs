@@ -192,7 +192,7 @@ impl Replica {
     /// Keys have come to their end and nothing else is proposed: a slot with a stamp ends them, and more
     /// slots remove what one does not.
     fn propose_ends(&mut self, out: &mut Outbox) {
-        let Some(end) = self.first_end.filter(|&end| self.stamps.has_come(end)) else {
+        let Some(end) = self.first_end.filter(|&end| self.stamps.is_past(end)) else {
             return;
         };
         let leading = self.proposer.leading().expect("only a leader proposes");

@@ -4,7 +4,7 @@
 //! the highest so far (`kv::table`). If its clock is behind the log's time, or goes back while it leads,
 //! its time goes on from there by ticks: it never stands still, or keys would not end.
 //!
-//! A key ends when a slot is applied whose stamp has reached the end. Where nobody writes, the leader
+//! A key ends when a slot is applied whose stamp is past the end. Where nobody writes, the leader
 //! proposes a batch of nothing but the stamp.
 
 use crate::kv::batch::{push_separator, write_stamp};
@@ -52,13 +52,13 @@ impl Stamps {
     }
 
     /// Whether what ends then is over.
-    pub(super) fn has_come(&self, end: Millis) -> bool {
-        end <= self.clock
+    pub(super) fn is_past(&self, end: Millis) -> bool {
+        end < self.clock
     }
 
     /// Whether a stamp was proposed with which this is over.
     pub(super) fn has_proposed(&self, end: Millis) -> bool {
-        end <= self.last
+        end < self.last
     }
 
     /// The batch with a stamp, if time has passed since the last one.
@@ -126,10 +126,10 @@ mod tests {
         stamps.hear(1_000);
         stamps.begin(5_000);
         (0..100).for_each(|_| stamps.on_tick());
-        assert!(stamps.has_come(6_000) && !stamps.has_come(6_001));
+        assert!(stamps.is_past(5_999) && !stamps.is_past(6_000));
         stamps.begin(5_000);
-        assert!(stamps.has_come(5_000) && !stamps.has_come(5_001));
-        assert!(stamps.has_proposed(5_000) && !stamps.has_proposed(5_001));
+        assert!(stamps.is_past(4_999) && !stamps.is_past(5_000));
+        assert!(stamps.has_proposed(4_999) && !stamps.has_proposed(5_000));
     }
 
     #[test]

@@ -264,7 +264,6 @@ fn ticks(time: Duration) -> u64 {
     u64::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX >> 1)
 }
 
-/// A named thread with a small stack.
 /// What this machine's clock says, in milliseconds since 1970; 0 if it says a time before.
 fn wall_clock() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -273,6 +272,7 @@ fn wall_clock() -> Millis {
     })
 }
 
+/// A named thread with a small stack.
 fn spawn<F>(name: &str, body: F) -> Result<thread::JoinHandle<()>, StartError>
 where
     F: FnOnce() + Send + 'static,

@@ -2,8 +2,8 @@
 //!
 //! It shares the commands and their text with `kv`, and nothing of how they run. It remembers every
 //! value that a key ever had and from which slot on, so that a read can be judged by the slot that
-//! it was made at. A key is over at a slot if the highest stamp up to there has reached its end: that
-//! is looked up at each question, and nothing is ever removed.
+//! it was made at. A key is over at a slot if the highest stamp up to there is past its end: that is
+//! looked up at each question, and nothing is ever removed.
 
 use std::collections::BTreeMap;
 
@@ -153,7 +153,8 @@ impl Model {
                 None => Outcome::NotFound,
                 Some(Held { end: None, .. }) => Outcome::Remaining(None),
                 Some(Held { end: Some(end), .. }) => {
-                    Outcome::Remaining(Some(end - self.time(self.slot)))
+                    let rest = end - self.time(self.slot);
+                    Outcome::Remaining(Some(rest.max(1)))
                 }
             },
             Step::Size => {
@@ -189,12 +190,15 @@ impl Model {
                 if *only == Presence::Absent && there || *only == Presence::Present && !there {
                     return Outcome::Unmet;
                 }
-                let end = match lifetime {
-                    Lifetime::Endless => None,
-                    Lifetime::Kept => end,
-                    Lifetime::Until(deadline) => Some(self.end_of(*deadline)),
+                let (value, end) = match lifetime {
+                    Lifetime::Endless => (Some(value.clone()), None),
+                    Lifetime::Kept => (Some(value.clone()), end),
+                    Lifetime::Until(deadline) => {
+                        let end = self.end_of(*deadline);
+                        (self.unless_come(end, value.clone()), Some(end))
+                    }
                 };
-                (Some(value.clone()), end, Outcome::Ok)
+                (value, end, Outcome::Ok)
             }
             Write::Append { value, .. } => {
                 let longer = [text, value].concat();
@@ -256,7 +260,8 @@ impl Model {
                 if !met {
                     return Outcome::Unmet;
                 }
-                (current, Some(next), Outcome::Ok)
+                let value = current.and_then(|value| self.unless_come(next, value));
+                (value, Some(next), Outcome::Ok)
             }
             Write::Persist { .. } => {
                 if end.is_none() {
@@ -274,6 +279,11 @@ impl Model {
         outcome
     }
 
+    /// A new end that has come leaves nothing.
+    fn unless_come(&self, end: u64, value: Bytes) -> Option<Bytes> {
+        (self.time(self.slot) < end).then_some(value)
+    }
+
     fn end_of(&self, deadline: Deadline) -> u64 {
         match deadline {
             Deadline::In(millis) => self.time(self.slot) + millis,
@@ -284,7 +294,7 @@ impl Model {
     /// How many keys that are there are over at a later time.
     fn ends_until(&self, time: u64) -> u64 {
         let held = self.versions.keys().filter_map(|key| self.held(key));
-        held.filter(|held| held.end.is_some_and(|end| end <= time))
+        held.filter(|held| held.end.is_some_and(|end| end < time))
             .count() as u64
     }
 
@@ -304,7 +314,8 @@ impl Model {
         let count = versions.partition_point(|version| version.since <= slot);
         let last = versions[..count].last()?;
         let over = last.held.as_ref().and_then(|held| held.end);
-        over.is_none_or(|end| self.time(slot) < end).then_some(last)
+        over.is_none_or(|end| self.time(slot) <= end)
+            .then_some(last)
     }
 
     /// What a key holds now.

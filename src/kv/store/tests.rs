@@ -239,11 +239,15 @@ fn keys_that_are_over_are_gone_before_they_are_removed() {
     assert_eq!(store.get(b"k1001"), Some(value("v")));
     assert_eq!(store.version(b"k1001"), Some(1));
     assert_eq!(store.remaining(b"k1001", 7), Some(Some(43)));
+    // The whole of the millisecond that it ends in.
     apply(&mut store, "at 50");
+    assert_eq!(store.get(b"k1001"), Some(value("v")));
+    assert_eq!(store.remaining(b"k1001", 50), Some(Some(1)));
+    apply(&mut store, "at 51");
     for key in [&b"k0001"[..], b"k1000", b"k1001", b"k1002"] {
         assert_eq!(store.get(key), None);
         assert_eq!(store.version(key), None);
-        assert_eq!(store.remaining(key, 50), None);
+        assert_eq!(store.remaining(key, 51), None);
     }
     assert_eq!(store.list(b""), [(value("stays"), value("v"))]);
     assert_eq!((store.len(), store.mortal()), (3, 2));
@@ -261,6 +265,45 @@ fn keys_that_are_over_are_gone_before_they_are_removed() {
     );
     assert_eq!((store.len(), store.mortal()), (2, 0));
     assert_eq!(store.first_end(), None);
+}
+
+/// The stamp has no parts of a millisecond: a life that began late in one must not end early in another.
+#[test]
+fn a_life_lasts_for_the_whole_of_its_last_millisecond() {
+    let mut store = Store::new();
+    apply(&mut store, "at 1000 ; n1.1.1 set k v any in 20");
+    apply(&mut store, "at 1020");
+    // Whatever leaves the end as it is leaves the rest of the life, too.
+    for (number, write) in (2..).zip([
+        "set k 1 any kept",
+        "incr k 1",
+        "append k 0",
+        "cas k 20 21",
+        "setrange k 0 3",
+    ]) {
+        apply(&mut store, &format!("n1.1.{number} {write}"));
+        assert!(store.get(b"k").is_some(), "{write}");
+    }
+    assert_eq!(store.get(b"k"), Some(value("31")));
+    assert_eq!((store.len(), store.first_end()), (1, Some(1_020)));
+    apply(&mut store, "at 1021");
+    assert_eq!(store.get(b"k"), None);
+    assert!(store.is_empty());
+}
+
+/// Whoever asks for an end of now, or before, asks for no rest of a millisecond.
+#[test]
+fn an_end_that_has_come_removes_at_once() {
+    for end in ["in 0", "at 1000", "at 999", "at 0"] {
+        for write in ["expire k {} any", "set k w any {}"] {
+            let write = write.replace("{}", end);
+            let mut store = Store::new();
+            let batch = format!("at 1000 ; n1.1.1 set k v any in 20 ; n1.1.2 {write}");
+            assert_eq!(apply(&mut store, &batch), [ok(), ok()]);
+            assert!(store.is_empty(), "{write}");
+            assert_eq!(store.mortal(), 0);
+        }
+    }
 }
 
 /// D14: a list is one state of the map, in byte order.
@@ -447,7 +490,7 @@ fn a_divergence_in_what_is_removed_or_told_shows_in_the_hash() {
         let mut store = Store::new();
         apply(&mut store, first);
         store.hash = Hash::START;
-        apply(&mut store, "at 9 ; n1.1.3 exec 0 1 incr n 1");
+        apply(&mut store, "at 10 ; n1.1.3 exec 0 1 incr n 1");
         store.hash()
     };
     let hashes = [
@@ -553,7 +596,7 @@ impl Model {
         self.time = self.time.max(stamp.unwrap_or(0));
         let time = self.time;
         self.map
-            .retain(|(_, Held(_, _, end))| end.is_none_or(|end| end > time));
+            .retain(|(_, Held(_, _, end))| end.is_none_or(|end| end >= time));
     }
 
     fn held(&self, key: &Bytes) -> Option<Held> {
@@ -563,8 +606,14 @@ impl Model {
 
     fn put(&mut self, key: &Bytes, value: Bytes, end: Option<u64>) -> Outcome {
         self.map.retain(|(found, _)| found != key);
-        if end.is_none_or(|end| end > self.time) {
-            self.map.push((key.clone(), Held(value, self.slot, end)));
+        self.map.push((key.clone(), Held(value, self.slot, end)));
+        Outcome::Ok
+    }
+
+    fn put_until(&mut self, key: &Bytes, value: Bytes, end: u64) -> Outcome {
+        self.put(key, value, Some(end));
+        if end <= self.time {
+            self.map.pop();
         }
         Outcome::Ok
     }
@@ -584,7 +633,9 @@ impl Model {
                 None => Outcome::NotFound,
             },
             Step::Ttl { key } => match self.held(key) {
-                Some(Held(_, _, end)) => Outcome::Remaining(end.map(|end| end - self.time)),
+                Some(Held(_, _, end)) => {
+                    Outcome::Remaining(end.map(|end| (end - self.time).max(1)))
+                }
                 None => Outcome::NotFound,
             },
             Step::Size => Outcome::Number(i64::try_from(self.map.len()).unwrap()),
@@ -622,12 +673,12 @@ impl Model {
                 if !met {
                     return Outcome::Unmet;
                 }
-                let end = match lifetime {
-                    Lifetime::Endless => None,
-                    Lifetime::Kept => end,
-                    Lifetime::Until(deadline) => Some(self.until(*deadline)),
-                };
-                self.put(key, value.clone(), end)
+                let value = value.clone();
+                match lifetime {
+                    Lifetime::Endless => self.put(key, value, None),
+                    Lifetime::Kept => self.put(key, value, end),
+                    Lifetime::Until(deadline) => self.put_until(key, value, self.until(*deadline)),
+                }
             }
             (Write::Append { value, .. }, _) => {
                 let longer: Bytes = [&*text, &**value].concat().into();
@@ -692,7 +743,7 @@ impl Model {
                 if !met {
                     return Outcome::Unmet;
                 }
-                self.put(key, text, Some(will))
+                self.put_until(key, text, will)
             }
             (Write::Persist { .. }, true) => match end {
                 None => Outcome::Unmet,
