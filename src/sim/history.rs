@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 
+use super::clock::MS;
 use super::model::{Applied, Model, same};
 use super::watch::{Checked, ensure};
 use crate::kv::command::{Bytes, Command, CommandId, Deadline, Outcome, SessionId, Step, Write};
@@ -170,6 +171,20 @@ impl History {
         Ok(())
     }
 
+    /// A key ended that was to live for so many milliseconds, where all clocks are right.
+    pub(super) fn on_ended(&self, life: u64, now: u64) -> Checked {
+        let Some(owner) = ticket_of_life(life) else {
+            return Ok(());
+        };
+        let (called, _) = self.operations[owner].called;
+        let lived = now - called;
+        ensure!(
+            lived >= life * MS,
+            "P26: a key that request {owner} gave {life} ms ended within {lived} us"
+        );
+        Ok(())
+    }
+
     /// Whose this command of the log is, if it can be told.
     fn owner(&mut self, id: CommandId, command: &Command) -> Checked<Option<usize>> {
         let write = match command {
@@ -191,9 +206,7 @@ impl History {
             Write::Expire {
                 deadline: Deadline::In(millis) | Deadline::At(millis),
                 ..
-            } => millis
-                .checked_sub(LIFE_MIN)
-                .and_then(|at| usize::try_from(at).ok()),
+            } => ticket_of_life(*millis),
             Write::Persist { .. } => None,
             Write::Incr { by, .. } => usize::try_from(*by).ok(),
             Write::Delete { key } if key[0] == UNIQUE => self.deletes.get(key).copied(),
@@ -387,6 +400,11 @@ const UNIQUE: u8 = b'u';
 
 /// The shortest life of a key, in milliseconds; each ticket adds one, so that it can be told.
 pub(super) const LIFE_MIN: u64 = 5;
+
+fn ticket_of_life(millis: u64) -> Option<usize> {
+    let ticket = millis.checked_sub(LIFE_MIN)?;
+    usize::try_from(ticket).ok()
+}
 
 /// The value that a request with this ticket writes.
 pub(super) fn value_of(ticket: usize) -> Bytes {

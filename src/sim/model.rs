@@ -22,6 +22,14 @@ pub(super) struct Applied {
     pub(super) outcome: Outcome,
 }
 
+/// What a slot brought.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) applied: Vec<Applied>,
+    /// The lives, in milliseconds from their command on, that its stamp ended.
+    pub(super) ended: Vec<u64>,
+}
+
 /// What a key held from a slot on.
 #[derive(Debug, Clone)]
 struct Version {
@@ -32,8 +40,16 @@ struct Version {
 #[derive(Debug, Clone)]
 struct Held {
     value: Bytes,
-    /// In milliseconds; none if it has no end.
-    end: Option<u64>,
+    end: Option<Ends>,
+}
+
+/// When a key ends.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    /// In milliseconds.
+    at: u64,
+    /// How long after the command that said so.
+    after: u64,
 }
 
 /// How often what came to pass, so that it can be seen that it did.
@@ -61,21 +77,22 @@ pub(super) struct Model {
 
 impl Model {
     /// The next slot is decided with this value.
-    pub(super) fn apply(&mut self, value: &Value) -> Result<Vec<Applied>, String> {
+    pub(super) fn apply(&mut self, value: &Value) -> Result<News, String> {
         self.slot += 1;
         let slot = self.slot;
+        let mut news = News::default();
         if value.is_noop() {
-            return Ok(Vec::new());
+            return Ok(news);
         }
         let (stamp, commands) = parse_stamped(value.as_bytes())
             .map_err(|error| format!("s{slot} holds no batch: {error}"))?;
         if let Some(stamp) = stamp
             && stamp > self.time(slot)
         {
-            self.felt.keys_ended += self.ends_until(stamp);
+            news.ended = self.lives_over(stamp);
+            self.felt.keys_ended += news.ended.len() as u64;
             self.times.push((slot, stamp));
         }
-        let mut applied = Vec::new();
         for numbered in commands {
             let (id, command) = (numbered.id, numbered.command);
             let origin = self.origins.entry(id.origin).or_insert((0, 1));
@@ -87,13 +104,13 @@ impl Model {
             }
             origin.1 += 1;
             let outcome = self.run(&command);
-            applied.push(Applied {
+            news.applied.push(Applied {
                 id,
                 command,
                 outcome,
             });
         }
-        Ok(applied)
+        Ok(news)
     }
 
     fn run(&mut self, command: &Command) -> Outcome {
@@ -153,7 +170,7 @@ impl Model {
                 None => Outcome::NotFound,
                 Some(Held { end: None, .. }) => Outcome::Remaining(None),
                 Some(Held { end: Some(end), .. }) => {
-                    let rest = end - self.time(self.slot);
+                    let rest = end.at - self.time(self.slot);
                     Outcome::Remaining(Some(rest.max(1)))
                 }
             },
@@ -190,13 +207,11 @@ impl Model {
                 if *only == Presence::Absent && there || *only == Presence::Present && !there {
                     return Outcome::Unmet;
                 }
+                let value = value.clone();
                 let (value, end) = match lifetime {
-                    Lifetime::Endless => (Some(value.clone()), None),
-                    Lifetime::Kept => (Some(value.clone()), end),
-                    Lifetime::Until(deadline) => {
-                        let end = self.end_of(*deadline);
-                        (self.unless_come(end, value.clone()), Some(end))
-                    }
+                    Lifetime::Endless => (Some(value), None),
+                    Lifetime::Kept => (Some(value), end),
+                    Lifetime::Until(deadline) => self.until(*deadline, Some(value)),
                 };
                 (value, end, Outcome::Ok)
             }
@@ -249,19 +264,11 @@ impl Model {
                 (Some(new.clone()), end, Outcome::Ok)
             }
             Write::Expire { deadline, only, .. } => {
-                let next = self.end_of(*deadline);
-                let met = match (only, end) {
-                    (ExpireIf::Any, _) => true,
-                    (ExpireIf::Endless, end) => end.is_none(),
-                    (ExpireIf::Mortal, end) => end.is_some(),
-                    (ExpireIf::Later, end) => end.is_some_and(|end| next > end),
-                    (ExpireIf::Sooner, end) => end.is_none_or(|end| next < end),
-                };
-                if !met {
+                let (value, next) = self.until(*deadline, current);
+                if !is_met(*only, end, next) {
                     return Outcome::Unmet;
                 }
-                let value = current.and_then(|value| self.unless_come(next, value));
-                (value, Some(next), Outcome::Ok)
+                (value, next, Outcome::Ok)
             }
             Write::Persist { .. } => {
                 if end.is_none() {
@@ -279,23 +286,27 @@ impl Model {
         outcome
     }
 
-    /// A new end that has come leaves nothing.
-    fn unless_come(&self, end: u64, value: Bytes) -> Option<Bytes> {
-        (self.time(self.slot) < end).then_some(value)
+    /// What a new end makes of a value: nothing, if it has come.
+    fn until(&self, deadline: Deadline, value: Option<Bytes>) -> (Option<Bytes>, Option<Ends>) {
+        let now = self.time(self.slot);
+        let end = match deadline {
+            Deadline::In(after) => Ends {
+                at: now + after,
+                after,
+            },
+            // Whatever it was when the command was made.
+            Deadline::At(at) => Ends { at, after: 0 },
+        };
+        (value.filter(|_| now < end.at), Some(end))
     }
 
-    fn end_of(&self, deadline: Deadline) -> u64 {
-        match deadline {
-            Deadline::In(millis) => self.time(self.slot) + millis,
-            Deadline::At(millis) => millis,
-        }
-    }
-
-    /// How many keys that are there are over at a later time.
-    fn ends_until(&self, time: u64) -> u64 {
+    /// The lives that are over at a later time, of the keys that are there.
+    fn lives_over(&self, time: u64) -> Vec<u64> {
         let held = self.versions.keys().filter_map(|key| self.held(key));
-        held.filter(|held| held.end.is_some_and(|end| end < time))
-            .count() as u64
+        held.filter_map(|held| held.end)
+            .filter(|end| end.at < time)
+            .map(|end| end.after)
+            .collect()
     }
 
     pub(super) fn felt(&self) -> Felt {
@@ -314,7 +325,7 @@ impl Model {
         let count = versions.partition_point(|version| version.since <= slot);
         let last = versions[..count].last()?;
         let over = last.held.as_ref().and_then(|held| held.end);
-        over.is_none_or(|end| self.time(slot) <= end)
+        over.is_none_or(|end| self.time(slot) <= end.at)
             .then_some(last)
     }
 
@@ -362,4 +373,16 @@ fn number(text: Option<&[u8]>) -> Option<i64> {
     let Some(text) = text else { return Some(0) };
     let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (number.to_string().as_bytes() == text).then_some(number)
+}
+
+/// Whether a new end may take the place of the one that is there. A key without one stays longest.
+fn is_met(only: ExpireIf, end: Option<Ends>, next: Option<Ends>) -> bool {
+    let at = |end: Option<Ends>| end.map_or(u64::MAX, |end| end.at);
+    match only {
+        ExpireIf::Any => true,
+        ExpireIf::Endless => end.is_none(),
+        ExpireIf::Mortal => end.is_some(),
+        ExpireIf::Later => at(next) > at(end),
+        ExpireIf::Sooner => at(next) < at(end),
+    }
 }

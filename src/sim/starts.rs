@@ -207,9 +207,8 @@ impl World {
         self.on_durable(node, vec![start])?;
         let status = replica.status();
         self.watch.on_start(id, &status)?;
-        for applied in self.watch.look(id, &mut replica, &status)? {
-            self.history.on_applied(applied)?;
-        }
+        let news = self.watch.look(id, &mut replica, &status)?;
+        self.on_news(news)?;
         let at = &mut self.nodes[node];
         at.running = Some(Running::new(replica, log));
         let life = at.life;

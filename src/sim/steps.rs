@@ -8,6 +8,7 @@ use super::clock::{Due, MS};
 use super::counts::Seen;
 use super::disk::SimDir;
 use super::memory::{self, with_mistake};
+use super::model::News;
 use super::node::{AcceptorState, Arrival, Crash, Group, Job, Running, Snapshot};
 use super::watch::{Checked, ensure};
 use super::world::{World, line, tell, text};
@@ -212,6 +213,20 @@ impl World {
         Ok(())
     }
 
+    /// The log has grown.
+    pub(super) fn on_news(&mut self, news: News) -> Checked {
+        for applied in news.applied {
+            self.history.on_applied(applied)?;
+        }
+        if self.plan.has_right_clocks() {
+            let now = self.clock.now();
+            for life in news.ended {
+                self.history.on_ended(life, now)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The checks look at a node after a round, before anything leaves it.
     fn look(
         &mut self,
@@ -224,9 +239,8 @@ impl World {
         if let Some(alarm) = out.alarms.pop() {
             return Err(format!("{id} alarms: {alarm}"));
         }
-        for applied in self.watch.look(id, &mut run.replica, status)? {
-            self.history.on_applied(applied)?;
-        }
+        let news = self.watch.look(id, &mut run.replica, status)?;
+        self.on_news(news)?;
         let leads = (status.role == "leader").then_some(status.ballot);
         if leads != run.leads {
             run.leads = leads;

@@ -19,7 +19,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Applied, Model};
+use super::model::{Model, News};
 use crate::kv::batch::{Numbered, parse_stamped};
 use crate::kv::command::{Command, CommandId};
 use crate::outbox::Outbox;
@@ -397,23 +397,23 @@ impl Watch {
 
     // --- What learners know ---
 
-    /// A node ended a round: looks at what its learner knows. Returns what applied that was not
-    /// known before.
+    /// A node ended a round: looks at what its learner knows. Returns the news, which no other
+    /// node knew before.
     pub(super) fn look(
         &mut self,
         id: NodeId,
         replica: &mut Replica,
         status: &Status,
-    ) -> Checked<Vec<Applied>> {
+    ) -> Checked<News> {
         let looked = self.nodes[place(id)].looked;
-        let mut applied = Vec::new();
+        let mut news = News::default();
         ensure!(
             status.decided >= looked,
             "I4: {id} knew all up to {looked} to be decided, and now up to {}",
             status.decided
         );
         if status.decided == looked {
-            return Ok(applied);
+            return Ok(news);
         }
         ensure!(
             status.applied == status.decided,
@@ -435,9 +435,9 @@ impl Watch {
                 "{id} does not tell what it knows at {next}"
             );
             for value in values {
-                if let Some(news) = self.on_decided(id, next, value)? {
-                    applied.extend(news);
-                }
+                let more = self.on_decided(id, next, value)?;
+                news.applied.extend(more.applied);
+                news.ended.extend(more.ended);
                 next = next.next();
             }
         }
@@ -449,29 +449,24 @@ impl Watch {
             status.applied,
             status.hash
         );
-        Ok(applied)
+        Ok(news)
     }
 
-    fn on_decided(
-        &mut self,
-        id: NodeId,
-        slot: Slot,
-        value: Value,
-    ) -> Checked<Option<Vec<Applied>>> {
+    fn on_decided(&mut self, id: NodeId, slot: Slot, value: Value) -> Checked<News> {
         if let Some(decided) = self.decided.get(index(slot)) {
             ensure!(
                 *decided == value,
                 "I4: {slot} is decided with two values, the other at {id}"
             );
-            return Ok(None);
+            return Ok(News::default());
         }
         ensure!(
             self.has_majority(slot, |known| *known == value),
             "I6: {id} calls {slot} decided, and no majority has it on disk"
         );
-        let applied = self.model.apply(&value)?;
+        let news = self.model.apply(&value)?;
         self.decided.push(value);
-        Ok(Some(applied))
+        Ok(news)
     }
 
     /// Whether a majority has accepted such a value durably, under one ballot.
