@@ -1,6 +1,8 @@
 //! What clients asked and were told, against the one log: nothing acknowledged is missing, nothing
 //! refused was applied, nothing ran twice, and every read saw a state that it may see.
 //!
+//! Where all clocks are right, no key ends before its time is over.
+//!
 //! Almost every command can be told from all others in the log, because its ticket stands in it.
 //! Deletes of shared keys cannot; they are counted.
 //!
