@@ -40,6 +40,7 @@ seen! {
     Split = "clusters split",
     Hub = "partial partitions: only a hub",
     Chain = "partial partitions: a chain",
+    Leaf = "partial partitions: a server with one other",
     Closed = "links closed and opened again",
     PowerLost = "power losses",
     Killed = "processes killed",

@@ -5,7 +5,7 @@ use super::counts::Seen;
 use super::disk::SimDir;
 use super::network::Weather;
 use super::node::{Arrival, Crash, Harm, Node, Weak};
-use super::plan::{Fault, Shape, Target};
+use super::plan::{Fault, Shape, Target, neighbour};
 use super::watch::Checked;
 use super::world::{World, tell};
 
@@ -307,8 +307,7 @@ impl World {
 
 /// Which links a partition cuts, and how it counts.
 fn cut_links(shape: Shape, node: usize, turn: usize, size: usize) -> (Seen, Vec<(usize, usize)>) {
-    // The nodes from this one on; the others turned, so that all neighbours come up.
-    let others = (0..size - 1).map(|at| (node + 1 + (at + turn) % (size - 1)) % size);
+    let others = (0..size - 1).map(|at| neighbour(node, turn + at, size));
     let row: Vec<usize> = std::iter::once(node).chain(others).collect();
     let cut = |pick: &dyn Fn(usize, usize) -> bool| -> Vec<(usize, usize)> {
         let places = (0..size).flat_map(|a| (0..size).map(move |b| (a, b)));
@@ -325,5 +324,6 @@ fn cut_links(shape: Shape, node: usize, turn: usize, size: usize) -> (Seen, Vec<
         Shape::Split => (Seen::Split, cut(&|a, b| (a < half) != (b < half))),
         Shape::Hub => (Seen::Hub, cut(&|a, b| a != 0 && b != 0)),
         Shape::Chain => (Seen::Chain, cut(&|a, b| a.abs_diff(b) > 1)),
+        Shape::Leaf => (Seen::Leaf, cut(&|a, b| a + b > 1 && (a == 0 || b == 0))),
     }
 }

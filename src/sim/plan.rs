@@ -6,7 +6,7 @@
 //! | `lossy` | messages lost, doubled, overtaken; slow links; links that close and open again |
 //! | `crashy` | power losses, kills, crashes in the middle of a round, orderly stops, frozen processes, failing acceptors, skewed clocks |
 //! | `partitions` | one way, both ways, isolated nodes, splits, partial ones; lost or held and delivered late (P32) |
-//! | `disks` | slow, full, failing disks; power losses with torn writes; flipped bytes in logs and snapshots; emptied directories |
+//! | `disks` | slow, full, failing disks; power losses with torn writes; flipped bytes in logs and snapshots; emptied directories, also of starts that one other alone had heard of |
 //! | `all` | all of these, in mixtures that differ from life to life |
 //!
 //! Of all nodes a minority at most is down for good or has lost what others may need. Left out: a
@@ -62,6 +62,7 @@ impl Profile {
     }
 
     /// What must have been seen in a batch of lives, each kind at least once in 40 lives.
+    #[allow(clippy::too_many_lines, reason = "a table of names")]
     pub fn promises(self) -> &'static [Seen] {
         #[allow(clippy::enum_glob_use, reason = "a table of names")]
         use Seen::*;
@@ -115,6 +116,7 @@ impl Profile {
                 SnapshotFlipped,
                 SnapshotDamaged,
                 Wiped,
+                Leaf,
                 Recalled,
                 Snapshots,
                 ImagesSent,
@@ -142,6 +144,7 @@ impl Profile {
                 Split,
                 Hub,
                 Chain,
+                Leaf,
                 HeldLate,
                 SlowDisk,
                 FullDisk,
@@ -289,6 +292,8 @@ pub(super) enum Shape {
     Hub,
     /// Each reaches only its neighbours in a row (P29).
     Chain,
+    /// It reaches one other only.
+    Leaf,
 }
 
 /// One fault.
@@ -458,6 +463,10 @@ impl Plan {
                 plan.faults.push(draw(kind, nodes, lasts, dice));
             }
         }
+        let wipes = kinds.iter().any(|(_, kind)| matches!(kind, Kind::Wipe));
+        if wipes && dice.chance(60) {
+            plan.faults.extend(draw_forgotten(nodes, lasts, dice));
+        }
         plan
     }
 }
@@ -557,6 +566,61 @@ fn draw(kind: Kind, nodes: usize, lasts: u64, dice: &mut Dice) -> Planned {
         }
     };
     Planned { at, lasts, fault }
+}
+
+/// One of the others: the turns go round all of them, so that everyone comes to stand beside everyone.
+pub(super) fn neighbour(node: usize, turn: usize, size: usize) -> usize {
+    (node + 1 + turn % (size - 1)) % size
+}
+
+/// P41, P52: a server begins a start of which one other alone hears, and asks for something in it; then
+/// its directory is emptied while that other is gone. Too rare to come about by itself.
+fn draw_forgotten(nodes: usize, lasts: u64, dice: &mut Dice) -> [Planned; 4] {
+    let node = dice.index(nodes);
+    let turn = dice.index(nodes);
+    let whom = Target::Node(node);
+    let witness = Target::Node(neighbour(node, turn, nodes));
+    let noticed = dice.chance(600);
+    let crash = |whom, power| Fault::Crash {
+        whom,
+        power,
+        in_round: None,
+        noticed,
+    };
+    let cut = dice.between(100..=400) * MS;
+    let begin = dice.between(100 * MS..=lasts - cut);
+    let wiped = begin + cut - dice.below(20 * MS);
+    [
+        Planned {
+            at: begin,
+            lasts: cut,
+            fault: Fault::Cut {
+                shape: Shape::Leaf,
+                whom,
+                turn,
+                hold: dice.chance(300),
+                noticed,
+            },
+        },
+        Planned {
+            at: begin + dice.below(30 * MS),
+            lasts: dice.between(1..=30) * MS,
+            fault: crash(whom, dice.chance(500)),
+        },
+        Planned {
+            at: wiped - dice.below(10 * MS),
+            lasts: dice.between(300..=700) * MS,
+            fault: crash(witness, dice.chance(500)),
+        },
+        Planned {
+            at: wiped,
+            lasts: dice.between(1..=40) * MS,
+            fault: Fault::Wipe {
+                whom,
+                blank: dice.chance(700),
+            },
+        },
+    ]
 }
 
 // The plan's times stay far below what the liveness phase has to wait for.
