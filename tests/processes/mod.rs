@@ -39,6 +39,19 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How many lines of a log a failed test shows.
 const TAIL_LINES: usize = 40;
 
+/// Whether a reply is the one in a script. What ends in `~100` there is a time that is left: as much, or
+/// less by what a slow machine took.
+pub(crate) fn is_reply(reply: &str, script: &str) -> bool {
+    let Some((before, most)) = script.split_once('~') else {
+        return reply == script;
+    };
+    let most: u64 = most.parse().expect("a number after the ~");
+    let left = reply
+        .strip_prefix(before)
+        .and_then(|left| left.parse().ok());
+    left.is_some_and(|left: u64| (most / 2..=most).contains(&left))
+}
+
 /// Waits until `look` finds something.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let by = Instant::now() + LIMIT;
