@@ -19,18 +19,30 @@ pub enum Kind {
     Cas,
     /// `INCR`.
     Incr,
+    /// `APPEND`.
+    Append,
+    /// `EXPIRE`.
+    Expire,
+    /// `TTL`.
+    Ttl,
+    /// `MGET`.
+    Mget,
     /// `LIST`.
     List,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::Get,
         Self::Put,
         Self::Delete,
         Self::Cas,
         Self::Incr,
+        Self::Append,
+        Self::Expire,
+        Self::Ttl,
+        Self::Mget,
         Self::List,
     ];
 
@@ -42,6 +54,10 @@ impl Kind {
             Self::Delete => "DELETE",
             Self::Cas => "CAS",
             Self::Incr => "INCR",
+            Self::Append => "APPEND",
+            Self::Expire => "EXPIRE",
+            Self::Ttl => "TTL",
+            Self::Mget => "MGET",
             Self::List => "LIST",
         }
     }

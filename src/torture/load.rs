@@ -6,10 +6,10 @@
 //!
 //! What keeps a history of hours judgeable: keys have fresh names every [`EPOCH`], so that no key has
 //! a long life, nor many operations whose outcome nobody knows. A few keys of an epoch are fought
-//! over by everyone, the others are spread, and some are large, so that logs reach their bound and
-//! are trimmed; large ones are deleted later, or each snapshot would be larger than the one before.
-//! Reads also go back to keys of earlier epochs, whose last
-//! values must still be there.
+//! over by everyone, the others are spread; some end by themselves and come again; and some are large,
+//! so that logs reach their bound and are trimmed. Large ones are deleted later, or each snapshot would
+//! be larger than the one before. Reads also go back to keys of earlier epochs, whose last values must
+//! still be there.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +25,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::counts::{Kind, Operations, Outcome};
 use crate::client::Recorder;
 use crate::client::{Answer, Client, Connection, ConnectionError, Error, Lane, Limits, Settings};
-use crate::kv::command::{Bytes, Command, Read, Write};
+use crate::kv::command::{Bytes, Command, Deadline, ExpireIf, Millis, Read, Write};
 use crate::wire::client::{ErrorCode, Reply, Request};
 
 /// For so long the clients use the same keys.
@@ -39,6 +39,13 @@ const SPREAD_KEYS: u32 = 40;
 
 /// Numbers of an epoch that everyone adds to.
 const NUMBERS: u32 = 2;
+
+/// Keys of an epoch that end by themselves, and come again: few requests each, because the judge knows of no
+/// clock, and takes an end for a delete at any later moment.
+const MORTAL_KEYS: u32 = 12;
+
+/// How long they stay, in milliseconds: some end while servers are down, or nobody leads.
+const LIFE: Millis = 1_000;
 
 /// Keys of an epoch with large values.
 const LARGE_KEYS: u32 = 4;
@@ -365,7 +372,7 @@ impl Poster {
                     self.seen.insert(key, Arc::clone(value));
                 }
             }
-            Reply::Ok | Reply::NotFound | Reply::List(_) => {}
+            Reply::Ok | Reply::NotFound | Reply::List(_) | Reply::Values(_) => {}
             Reply::Error(ErrorCode::NotDone, _) => return Outcome::Refused,
             Reply::Error(ErrorCode::Unknown, _) => return Outcome::Unknown,
             other => {
@@ -386,28 +393,29 @@ impl Poster {
         let key = self.key();
         let bytes = || Bytes::from(key.as_bytes());
         let (kind, request) = match self.rng.random_range(0..100_u32) {
-            0..=27 => (Kind::Get, read(Read::Get { key: bytes() })),
-            28..=29 => return (Kind::Get, None, self.large_read()),
-            30..=34 => return (Kind::Get, None, self.look_back()),
-            35..=55 => {
+            0..=23 => (Kind::Get, read(Read::Get { key: bytes() })),
+            24..=25 => return (Kind::Get, None, self.large_read()),
+            26..=30 => return (Kind::Get, None, self.look_back()),
+            31..=49 => {
                 let (key, value) = (bytes(), self.value());
                 (Kind::Put, write(Write::Put { key, value }))
             }
-            56..=59 => return (Kind::Put, None, self.large_write()),
-            60..=64 => (Kind::Delete, write(Write::Delete { key: bytes() })),
-            65..=66 => return (Kind::Delete, None, self.large_delete()),
-            67..=81 => {
+            50..=53 => return (Kind::Put, None, self.large_write()),
+            54..=58 => (Kind::Delete, write(Write::Delete { key: bytes() })),
+            59..=60 => return (Kind::Delete, None, self.large_delete()),
+            61..=73 => {
                 let expected = self.seen.get(&key).cloned();
                 let expected = expected.unwrap_or_else(|| Bytes::from(&b"?"[..]));
                 let (key, new) = (bytes(), self.value());
                 (Kind::Cas, write(Write::Cas { key, expected, new }))
             }
-            82..=97 => {
+            74..=83 => {
                 let number = self.rng.random_range(0..NUMBERS);
                 let key = format!("{}/number{number}", self.epoch);
                 let (key, by) = (key.as_bytes().into(), self.rng.random_range(-3..=9));
                 return (Kind::Incr, None, write(Write::Incr { key, by }));
             }
+            84..=97 => return self.mortal(),
             _ => {
                 let prefix = format!("{}/hot", self.epoch).as_bytes().into();
                 return (Kind::List, None, read(Read::List { prefix }));
@@ -423,6 +431,41 @@ impl Poster {
             let number = self.rng.random_range(0..SPREAD_KEYS);
             format!("{}/key{number}", self.epoch)
         }
+    }
+
+    /// A request about keys that end by themselves.
+    fn mortal(&mut self) -> (Kind, Option<String>, Request) {
+        let mut key = || -> Bytes {
+            let number = self.rng.random_range(0..MORTAL_KEYS);
+            format!("{}/mortal{number}", self.epoch).as_bytes().into()
+        };
+        let (key, other) = (key(), key());
+        let (kind, request) = match self.rng.random_range(0..14_u32) {
+            0..=2 => {
+                let value = self.value();
+                (Kind::Put, write(Write::Put { key, value }))
+            }
+            3..=5 => {
+                let value = self.value();
+                (Kind::Append, write(Write::Append { key, value }))
+            }
+            6..=8 => {
+                let (deadline, only) = (Deadline::In(LIFE), ExpireIf::Any);
+                let expire = Write::Expire {
+                    key,
+                    deadline,
+                    only,
+                };
+                (Kind::Expire, write(expire))
+            }
+            9..=10 => (Kind::Ttl, read(Read::Ttl { key })),
+            11..=12 => {
+                let keys = vec![key, other];
+                (Kind::Mget, read(Read::Many { keys }))
+            }
+            _ => (Kind::Get, read(Read::Get { key })),
+        };
+        (kind, None, request)
     }
 
     /// A read of a key of an earlier epoch.
