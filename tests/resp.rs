@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use processes::{Cluster, is_reply, until};
+use processes::{Cluster, Script, until};
 
 const VALUE_BYTES_MAX: usize = 1_048_576;
 
@@ -139,9 +139,10 @@ impl Resp {
 
     /// Sends each line and expects the reply beside it.
     fn converse(&mut self, script: &[(&str, &str)]) {
+        let told = Script::begin();
         for (text, reply) in script {
             let found = self.ask(text);
-            assert!(is_reply(&found, reply), "{text}: {found}, not {reply}");
+            assert!(told.agrees(&found, reply), "{text}: {found}, not {reply}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-use processes::{Cluster, Wire, is_reply, until};
+use processes::{Cluster, Script, Wire, until};
 
 const VALUE_BYTES_MAX: usize = 1_048_576;
 const LINE_BYTES_MAX: usize = 4_325_376;
@@ -28,10 +28,11 @@ fn assert_code(reply: &str, code: &str) {
 
 /// Sends each line and expects the replies beside it, one write a line.
 fn converse(wire: &mut Wire, script: &[(&str, &[&str])]) {
+    let told = Script::begin();
     for (request, replies) in script {
         wire.send(format!("{request}\n"));
         for (reply, expected) in wire.lines(replies.len()).iter().zip(*replies) {
-            assert!(is_reply(reply, expected), "{request}: {reply}");
+            assert!(told.agrees(reply, expected), "{request}: {reply}");
         }
     }
 }

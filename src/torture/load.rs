@@ -415,7 +415,10 @@ impl Poster {
                 let (key, by) = (key.as_bytes().into(), self.rng.random_range(-3..=9));
                 return (Kind::Incr, None, write(Write::Incr { key, by }));
             }
-            84..=97 => return self.mortal(),
+            84..=97 => {
+                let (kind, request) = self.mortal();
+                return (kind, None, request);
+            }
             _ => {
                 let prefix = format!("{}/hot", self.epoch).as_bytes().into();
                 return (Kind::List, None, read(Read::List { prefix }));
@@ -434,13 +437,13 @@ impl Poster {
     }
 
     /// A request about keys that end by themselves.
-    fn mortal(&mut self) -> (Kind, Option<String>, Request) {
+    fn mortal(&mut self) -> (Kind, Request) {
         let mut key = || -> Bytes {
             let number = self.rng.random_range(0..MORTAL_KEYS);
             format!("{}/mortal{number}", self.epoch).as_bytes().into()
         };
         let (key, other) = (key(), key());
-        let (kind, request) = match self.rng.random_range(0..14_u32) {
+        match self.rng.random_range(0..14_u32) {
             0..=2 => {
                 let value = self.value();
                 (Kind::Put, write(Write::Put { key, value }))
@@ -464,8 +467,7 @@ impl Poster {
                 (Kind::Mget, read(Read::Many { keys }))
             }
             _ => (Kind::Get, read(Read::Get { key })),
-        };
-        (kind, None, request)
+        }
     }
 
     /// A read of a key of an earlier epoch.

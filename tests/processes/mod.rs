@@ -39,17 +39,30 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How many lines of a log a failed test shows.
 const TAIL_LINES: usize = 40;
 
-/// Whether a reply is the one in a script. What ends in `~100` there is a time that is left: as much, or
-/// less by what a slow machine took.
-pub(crate) fn is_reply(reply: &str, script: &str) -> bool {
-    let Some((before, most)) = script.split_once('~') else {
-        return reply == script;
-    };
-    let most: u64 = most.parse().expect("a number after the ~");
-    let left = reply
-        .strip_prefix(before)
-        .and_then(|left| left.parse().ok());
-    left.is_some_and(|left: u64| (most / 2..=most).contains(&left))
+/// A script of requests and their replies.
+pub(crate) struct Script {
+    began: Instant,
+}
+
+impl Script {
+    pub(crate) fn begin() -> Self {
+        let began = Instant::now();
+        Self { began }
+    }
+
+    /// Whether a reply is as written. What ends in `~100` is a time that is left, in seconds: as much, or less
+    /// by what has passed since the script began.
+    pub(crate) fn agrees(&self, reply: &str, written: &str) -> bool {
+        let Some((before, most)) = written.split_once('~') else {
+            return reply == written;
+        };
+        let most: u64 = most.parse().expect("a number after the ~");
+        let least = most - self.began.elapsed().as_secs() - 1;
+        let left = reply
+            .strip_prefix(before)
+            .and_then(|left| left.parse().ok());
+        left.is_some_and(|left: u64| (least..=most).contains(&left))
+    }
 }
 
 /// Waits until `look` finds something.
