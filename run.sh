@@ -26,7 +26,7 @@ Environment:
   QUINCE_PORT       clients at QUINCE_PORT + 1 to 5, peers at QUINCE_PORT + 101 to 105 [7000]
   CARGO_TARGET_DIR  where cargo builds [target]
 
-Exit status: the client's; 1 if the servers could not be started; 2 for a wrong command line.
+Exit status: the client's; 2 for a wrong command line; 3 if the servers could not be started.
 EOF
 }
 
@@ -46,7 +46,7 @@ show_end() { tail -n "$2" -- "$1" | sed 's/^/  /' >&"$messages"; }
 
 fail() {
     say "$*"
-    exit 1
+    exit 3
 }
 
 wrong_usage() {
@@ -97,7 +97,7 @@ case ${CARGO_TARGET_DIR:=target} in
 *) CARGO_TARGET_DIR=$PWD/$CARGO_TARGET_DIR ;;
 esac
 export CARGO_TARGET_DIR
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")" || exit 1
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")" || exit 3
 readonly quince=$CARGO_TARGET_DIR/release/quince
 
 client_address() { printf '127.0.0.1:%d' $((port + $1)); }
@@ -201,12 +201,12 @@ wait_until_served() {
             if ! alive "${pids[id]}"; then
                 reap "$id"
                 tell_end "$id" "$ended_status"
-                exit 1
+                exit 3
             fi
             if ((SECONDS >= give_up)); then
                 say "server $id does not serve after $READY_SECONDS s"
                 show_end "logs/server-$id.log" 10
-                exit 1
+                exit 3
             fi
             sleep "$POLL_SECONDS"
         done
@@ -397,7 +397,7 @@ run_client() {
     client_pid=
 }
 
-mkdir -p data logs || exit 1
+mkdir -p data logs || exit 3
 build
 refuse_running_servers
 refuse_taken_ports

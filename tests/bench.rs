@@ -128,7 +128,7 @@ fn errors_count_alike_in_both_protocols() {
             "4",
         ];
         let (code, out, err) = bench(&servers, &args);
-        assert_eq!(code, 1, "{out}");
+        assert_eq!(code, 3, "{out}");
         assert!(err.ends_with("quince: not one success\n"), "{err}");
         let errors = field(&out, "errors").trim_matches(['{', '}']);
         let codes: Vec<&str> = errors
@@ -179,7 +179,7 @@ fn clients_are_at_the_servers_that_were_chosen() {
         let sent = Command::new("kill").args(["-s", "INT", &pid]).status();
         assert!(sent.expect("kill runs").success());
         let (code, out, err) = told(child.wait_with_output().expect("it ends"));
-        assert_eq!(code, 1, "{err}");
+        assert_eq!(code, 3, "{err}");
         assert!(err.ends_with("quince: interrupted\n"), "{err}");
         let names: Vec<String> = match targets {
             "leader" => vec![format!("\"n{leader}\"")],
@@ -206,7 +206,7 @@ fn a_leader_that_cannot_be_reached_is_an_error_and_its_followers_are_not() {
         "quince: expected the address of the leader n{leader} in --servers, found none of those that \
          answer to be n{leader}\n"
     );
-    assert_eq!((code, &*out, &*err), (1, "", &*expected));
+    assert_eq!((code, &*out, &*err), (3, "", &*expected));
     let json = json(&listed, &["--targets", "followers"]);
     assert_eq!(field(&json, "servers"), "2", "{json}");
     assert_eq!(
@@ -217,7 +217,7 @@ fn a_leader_that_cannot_be_reached_is_an_error_and_its_followers_are_not() {
     let (code, _, err) = bench(&cluster.address(leader), &["--targets", "followers"]);
     let expected =
         format!("quince: expected a follower among --servers, found only the leader n{leader}\n");
-    assert_eq!((code, &*err), (1, &*expected));
+    assert_eq!((code, &*err), (3, &*expected));
     cluster.kill_all(&followers);
     until("it leads no more", || {
         let status = cluster.status(leader)?;
@@ -228,7 +228,7 @@ fn a_leader_that_cannot_be_reached_is_an_error_and_its_followers_are_not() {
     let expected = format!(
         "quince: no server leads (no answer from {silent}): is a majority of them up? try quince status\n"
     );
-    assert_eq!((code, &*err), (1, &*expected));
+    assert_eq!((code, &*err), (3, &*expected));
 }
 
 #[test]

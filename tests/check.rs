@@ -55,11 +55,11 @@ fn a_history_that_was_cut_off_is_read_with_a_word() {
 }
 
 #[test]
-fn what_cannot_be_read_is_exit_code_1_and_no_file_is_usage() {
+fn what_cannot_be_read_is_exit_code_3_and_no_file_is_usage() {
     let (code, _, err) = check("history 1\n1 c1.1 reply OK\n");
-    assert_eq!(code, 1);
+    assert_eq!(code, 3);
     assert!(err.contains("line 2"), "{err}");
-    assert_eq!(quince(&["check", "/nonexistent"]).0, 1);
+    assert_eq!(quince(&["check", "/nonexistent"]).0, 3);
     assert_eq!(quince(&["check"]).0, 2);
 }
 

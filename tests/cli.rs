@@ -145,7 +145,7 @@ fn no_command_shows_the_help_with_exit_code_2() {
 }
 
 #[test]
-fn nobody_there_is_exit_code_1_and_says_what_was_tried() {
+fn nobody_there_is_exit_code_3_and_says_what_was_tried() {
     let refusing = Refusing::bind();
     for command in [
         &["put", "a", "1"][..],
@@ -163,7 +163,7 @@ fn nobody_there_is_exit_code_1_and_says_what_was_tried() {
             "quince: no server answered (tried {}): is the cluster running? try ./run.sh\n",
             refusing.address
         );
-        assert_eq!((code, out, err), (1, String::new(), text));
+        assert_eq!((code, out, err), (3, String::new(), text));
     }
 }
 
@@ -193,7 +193,7 @@ fn a_write_prints_its_reply_and_sends_exact_bytes() {
     assert_eq!(run(&["delete", "nothing"]), told(1, "", "NOT_FOUND\n"));
     assert_eq!(
         run(&["incr", "apple"]),
-        told(1, "", "quince: NOT_A_NUMBER it is a pear\n")
+        told(3, "", "quince: NOT_A_NUMBER it is a pear\n")
     );
     let received = server.received();
     for line in [
@@ -280,6 +280,44 @@ fn status_has_a_row_for_each_server_and_tells_who_is_missing() {
     let missing = format!("- {} unreachable: connection refused\n", refusing.address);
     assert_eq!((code, out), (1, row + &missing));
     assert_eq!(err, "quince: 1 of 2 servers did not answer\n");
+    let (code, _, err) = run(&["status", "--servers", &refusing.address]);
+    assert_eq!(
+        (code, &*err),
+        (3, "quince: 1 of 1 servers did not answer\n")
+    );
+}
+
+#[test]
+fn a_script_of_lines_ends_with_3_where_one_was_answered_with_an_error() {
+    let server = server(|line| match line {
+        "GET kiwi" => "NOT_FOUND".into(),
+        _ => "ERROR NOT_A_NUMBER it is a pear".into(),
+    });
+    for (lines, expected) in [
+        ("GET kiwi\n", 0),
+        ("BOGUS x\n", 3),
+        ("BOGUS x\nGET kiwi\n", 3),
+        ("GET kiwi\nINCR pear\nexit\n", 3),
+    ] {
+        let shell = ["shell", "--servers", &server.address];
+        let (code, _, err) = run_with(&shell, lines.as_bytes());
+        assert_eq!((code, &*err), (expected, ""), "{lines}");
+    }
+}
+
+#[test]
+fn a_program_of_any_name_says_its_own_name_where_it_says_where_to_read_on() {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["quince-0.1", "Q_1", "my quince"] {
+        let path = place.path().join(name);
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_quince"), &path).unwrap();
+        let (code, _, err) = told(Command::new(&path).args(["put", "apple"]).output().unwrap());
+        assert_eq!(code, 2, "{err}");
+        assert!(
+            err.ends_with(&format!("; see '{name} put --help'\n")),
+            "{err}"
+        );
+    }
 }
 
 #[test]
@@ -302,7 +340,7 @@ fn the_shell_prints_only_replies_into_a_pipe() {
     let input = b"PUT:kiwi:0.55\r\n\n  \nGET:kiwi\nlist\nDELETE:kiwi\nONCE 3 9 PUT kiwi 1\n\
                   fly me\nexit\nGET:kiwi\n";
     let (code, out, err) = run_with(&["shell", "--servers", &server.address], input);
-    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!((code, err.as_str()), (3, ""), "an ERROR is among them");
     let expected = "OK\nVALUE 0.55\nCOUNT 1\nkiwi 0.55\nOK\nOK\nERROR BAD_REQUEST ";
     assert!(
         out.starts_with(expected) && out.ends_with("\nBYE\n"),
@@ -346,10 +384,10 @@ fn the_shell_stops_where_a_line_gets_no_answer() {
         run_with(&args, b"GET a\nGET b\n")
     };
     let (code, out, err) = shell(&refusing.address);
-    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!((code, out.as_str()), (3, ""));
     assert!(err.starts_with("quince: no server answered"), "{err}");
     let (code, _, err) = shell(&silent.address);
-    assert_eq!(code, 1);
+    assert_eq!(code, 3);
     assert!(
         err.starts_with("quince: gave up after ") && err.contains("nothing was done"),
         "{err}"
@@ -367,7 +405,7 @@ fn a_server_that_cannot_write_its_log_does_not_start() {
         "/nonexistent/server.log",
     ];
     let (code, out, err) = run(&args);
-    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!((code, out.as_str()), (3, ""));
     assert!(
         err.starts_with("quince: cannot open the log file /nonexistent/server.log: "),
         "{err}"
@@ -377,14 +415,14 @@ fn a_server_that_cannot_write_its_log_does_not_start() {
 #[test]
 fn a_log_that_is_not_there_is_told() {
     let (code, out, err) = run(&["log", "/nonexistent/data"]);
-    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!((code, out.as_str()), (3, ""));
     assert!(
         err.starts_with("quince: cannot open /nonexistent/data: "),
         "{err}"
     );
     let empty = tempfile::tempdir().unwrap();
     let (code, out, err) = run(&["log", empty.path().to_str().unwrap()]);
-    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!((code, out.as_str()), (3, ""));
     assert!(err.contains("no log is here"), "{err}");
 }
 
@@ -405,6 +443,6 @@ fn a_log_is_printed_a_line_a_record() {
     assert!(out.ends_with("\nsound\n"), "{out}");
     let empty = tempfile::tempdir().unwrap();
     let (code, out, err) = check(empty.path().to_str().unwrap());
-    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!((code, out.as_str()), (3, ""));
     assert!(err.contains("no log is here"), "{err}");
 }

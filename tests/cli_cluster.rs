@@ -57,7 +57,7 @@ fn each_command_prints_its_result_and_exits_with_0_or_1() {
     assert_eq!(ask(&["incr", "visits"]), out(0, "1\n"));
     assert_eq!(ask(&["incr", "visits", "-5"]), out(0, "-4\n"));
     let nan = "quince: NOT_A_NUMBER the value is no 64-bit integer\n";
-    assert_eq!(ask(&["incr", "pear"]), err(1, nan));
+    assert_eq!(ask(&["incr", "pear"]), err(3, nan));
     let listed = "apple 1.30\nempty \"\"\npear 2.10 per kilo\n\"two lines\" \"a\\nb\"\nvisits -4\n";
     assert_eq!(ask(&["list"]), out(0, listed));
     assert_eq!(ask(&["list", "p"]), out(0, "pear 2.10 per kilo\n"));
@@ -164,21 +164,21 @@ fn a_command_moves_on_when_a_server_is_down() {
     cluster.kill(1);
     cluster.kill(2);
     let (code, out, err) = ask(&all, &["put", "key", "4", "--timeout", "500ms"]);
-    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!((code, out.as_str()), (3, ""));
     let text = err.strip_prefix("quince: ").expect("quince: ...");
     assert!(
         text.starts_with("in doubt after ") || text.starts_with("gave up after "),
         "{err}"
     );
     let (code, out, err) = ask(&all, &["get", "key", "--timeout", "500ms"]);
-    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!((code, out.as_str()), (3, ""));
     assert!(err.contains("nothing was done"), "{err}");
     // But what this server has learned can be told.
     assert_eq!(ask(&all, &["get", "--local", "key"]).0, 0);
     cluster.kill(3);
     let tried = cluster.addresses().join(", ");
     let (code, _, err) = ask(&all, &["get", "key", "--timeout", "100ms"]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 3);
     assert!(
         err.starts_with(&format!("quince: no server answered (tried {tried}): ")),
         "{err}"
@@ -193,7 +193,7 @@ fn the_shell_takes_every_line_from_a_pipe() {
                   APPEND kiwi , organic\nMGET kiwi plum n\nlocal mget plum\n\
                   LOCAL GET plum\nDELETE:kiwi\nGET:kiwi\nfly\nPING\nexit\nPUT never 1\n";
     let (code, out, err) = shell(&all, input);
-    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!((code, err.as_str()), (3, ""), "one is an ERROR");
     let mut lines: Vec<&str> = out.lines().collect();
     let wrong = lines.remove(16);
     assert!(wrong.starts_with("ERROR BAD_REQUEST "), "{out}");

@@ -212,7 +212,7 @@ impl Drop for Small {
     }
 }
 
-/// P37, P38: a disk that is really full ends its server with one clear line and exit code 1, the
+/// P37, P38: a disk that is really full ends its server with one clear line and exit code 3, the
 /// others go on, and with room again it starts and catches up.
 #[test]
 fn a_full_disk_ends_its_server_alone_and_room_brings_it_back() {
@@ -235,7 +235,7 @@ fn a_full_disk_ends_its_server_alone_and_room_brings_it_back() {
     });
     assert_eq!(filler.ask("DELETE filler"), "OK");
     let status = cluster.until_ended(small);
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), Some(3));
     let words = cluster.errors(small);
     assert_eq!(words.lines().count(), 1, "{words}");
     assert!(

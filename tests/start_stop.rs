@@ -1,4 +1,4 @@
-//! Starts that must be refused, with one clear line, exit code 1 and nothing touched; starts after
+//! Starts that must be refused, with one clear line, exit code 3 and nothing touched; starts after
 //! damage; and clean stops while requests wait.
 
 #![allow(
@@ -31,10 +31,10 @@ fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Runs a server that must be refused: exit code 1, and the line that it says.
+/// Runs a server that must be refused: exit code 3, and the line that it says.
 fn refused(command: &mut Command) -> String {
     let (code, out, err) = told(command.output().expect("quince starts"));
-    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert_eq!((code, out.as_str()), (3, ""), "{err}");
     assert_eq!(err.lines().count(), 1, "{err}");
     let line = err.strip_prefix("quince: ").expect("quince: ...");
     line.trim_end().to_owned()

@@ -274,6 +274,6 @@ fn a_wrong_command_line_touches_nothing() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("thesis.txt"), "chapter 1").unwrap();
     let (code, _, err) = run(&["torture", "--dir", dir.path().to_str().unwrap()]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 3);
     assert!(err.contains("expected an empty directory"), "{err}");
 }

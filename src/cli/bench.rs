@@ -113,7 +113,7 @@ Before keys are read or compared, every one is put once. With --history the valu
 another one: it begins with its client and number, and is longer than --value-bytes if that is too
 short for these. Recording costs a system call a batch; it is in plain lines, whatever is spoken.
 
-Exit code 0 if there was any success and the fault, if any, was done; 1 otherwise.
+Exit code 0 if there was any success and the fault, if any, was done; 3 otherwise.
 
 Examples:
   quince bench --clients 64 --op mixed

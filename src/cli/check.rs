@@ -23,7 +23,8 @@ to the keys meanwhile must be recorded.
 LIST and MGET are judged key by key, not as one moment; LOCAL reads promise nothing and are only
 counted. If it is not linearizable, the fewest operations that clash are drawn.
 
-Exit code 0 if it is linearizable; 1 if not, if it could not be decided, or if FILE cannot be read.
+Exit code 0 if it is linearizable, 1 if it is not, 3 if that could not be decided or FILE cannot be
+read.
 
 Examples:
   quince bench --op mixed --history run.history && quince check run.history
@@ -60,7 +61,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     let report = check(&recorded.history, begins, args.states);
     io::stdout().write_all(text_of(&report, args.states).as_bytes())?;
-    if report.is_linearizable() {
+    if report.violation.is_some() {
+        Err(Failure::No)
+    } else if report.is_linearizable() {
         Ok(())
     } else {
         Err(Failure::Told)

@@ -83,7 +83,7 @@ voted and failed since keeps its vote, on disk. 'Without a majority' and 'electi
 ./run.sh starts five servers whose acceptors fail at random, and this client. For a kill it takes
 --pid-dir and --restart-with, which run.sh gives; without them nothing is killed.
 
-Exit code 0 if all was as it must be, else 1 and the reason.")]
+Exit code 0 if all was as it must be, 1 if a reply or the store was wrong, 3 if it failed otherwise.")]
 pub(crate) struct Args {
     #[command(flatten)]
     servers: Servers,
@@ -274,7 +274,7 @@ impl Demo {
         if model::same(&expected, &reply) {
             return Ok(());
         }
-        Err(Failure::Text(format!(
+        Err(Failure::Found(format!(
             "wrong reply of {server} to {command}: expected {expected}, found {reply}"
         )))
     }
@@ -334,7 +334,7 @@ impl Demo {
             let answer = self.ask_anywhere(&request)?;
             let expected = Reply::Value(value.clone());
             if answer.reply != expected {
-                return Err(Failure::Text(format!(
+                return Err(Failure::Found(format!(
                     "read back {} at {}: expected {expected}, found {}",
                     command_text(&request),
                     self.name(&answer.server),
@@ -348,7 +348,7 @@ impl Demo {
             if let Some(difference) = self.model.difference(&found) {
                 let server = self.name(&self.servers[server]);
                 let text = format!("LIST at {server} is not what was written: {difference}");
-                return Err(Failure::Text(text));
+                return Err(Failure::Found(text));
             }
         }
         let text = format!(

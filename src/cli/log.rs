@@ -20,7 +20,7 @@ each segment, what the log carries on, each snapshot; the last line is 'sound' o
 
 Exit code 0 if all is whole. An unfinished write at the end is noted, and is nothing to worry about:
 a crash leaves one, and so does a server that is writing right now. Exit code 1 if anything is
-damaged; what stands behind the damage is printed too. A server with a damaged log starts, but does
+damaged, 3 if nothing could be read; what follows the damage is printed too. A server with a damaged log starts, but does
 not vote until a majority of the others has told it what it may have forgotten.
 
 Examples:
@@ -54,7 +54,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     if args.check {
         return match print_check(&dir, &mut out).map_err(failure)? {
             0 => Ok(()),
-            _ => Err(Failure::Told),
+            _ => Err(Failure::No),
         };
     }
     let Ending { cut, damage, .. } =
@@ -68,7 +68,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     if damage.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Told)
+        Err(Failure::No)
     }
 }
 

@@ -8,8 +8,9 @@
 //! | standard output | results, and nothing but results |
 //! | standard error | `quince: ...`, one line an error |
 //! | exit code 0 | done |
-//! | exit code 1 | failed, or not found |
+//! | exit code 1 | done, and the answer is no: not found, a mismatch, a history that is not linearizable |
 //! | exit code 2 | the command line is wrong; nothing was tried |
+//! | exit code 3 | failed: no answer, an error for an answer, nothing that could be read |
 //! | colour, columns | on a terminal only; `NO_COLOR` is honoured |
 //!
 //! Whoever closes the other end of the output (`quince list | head -1`) wanted no more: that ends a
@@ -38,8 +39,9 @@ mod status;
 mod style;
 mod torture;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind as UsageKind;
@@ -50,8 +52,14 @@ pub use logging::LoggingError;
 
 use crate::client;
 
+/// The exit code where all went well and the answer is no.
+const NO: u8 = 1;
+
 /// The exit code of a wrong command line, clap's too.
 const USAGE: u8 = 2;
+
+/// The exit code of what failed.
+pub(crate) const FAILED: u8 = 3;
 
 /// What `quince` was asked to do: made by [`parse`], done by [`run`].
 #[derive(Debug, Parser)]
@@ -70,7 +78,7 @@ First steps:
   quince status                        how the five are doing
   quince shell                         talk to them line by line
 
-Exit codes: 0 done, 1 failed or not found, 2 wrong usage.
+Exit codes: 0 done, 1 not found or mismatch, 2 wrong usage, 3 failed.
 'quince help COMMAND' tells more, with examples.",
     max_term_width = 100,
     arg_required_else_help = true
@@ -142,6 +150,8 @@ pub fn run(cli: Cli) -> ExitCode {
 /// Reads a command line, the program's name first. Where there is nothing to run, because it is
 /// wrong or asks for help, the text has been printed and the exit code is returned.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let program = program_of(&args);
     Cli::try_parse_from(args).map_err(|error| match error.kind() {
         UsageKind::DisplayHelp
         | UsageKind::DisplayVersion
@@ -150,12 +160,19 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> 
             let _ = error.print();
             ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
         }
-        _ => Failure::Usage(one_line(&error.render().to_string())).tell(),
+        _ => Failure::Usage(one_line(&error.render().to_string(), &program)).tell(),
     })
 }
 
+/// What this program is called here, as clap calls it in its texts.
+fn program_of(args: &[OsString]) -> String {
+    let name = args.first().and_then(|path| Path::new(path).file_name());
+    name.and_then(OsStr::to_str).unwrap_or("quince").to_owned()
+}
+
 /// clap's message, several paragraphs long, as one line: what is wrong, its tips, where to read on.
-fn one_line(rendered: &str) -> String {
+/// `program` may hold anything that a file name may.
+fn one_line(rendered: &str, program: &str) -> String {
     let mut paragraphs = rendered.split("\n\n").map(|paragraph| {
         let words: Vec<&str> = paragraph.split_whitespace().collect();
         words.join(" ")
@@ -169,22 +186,29 @@ fn one_line(rendered: &str) -> String {
         if let Some(tip) = paragraph.strip_prefix("tip: ") {
             line = format!("{line} ({tip})");
         } else if let Some(usage) = paragraph.strip_prefix("Usage: ") {
-            let command: Vec<&str> = usage
-                .split(' ')
-                .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()))
-                .collect();
+            // clap's words, of which a file name may have more than one, are joined by single spaces.
+            let words: Vec<&str> = program.split_whitespace().collect();
+            let after = usage.strip_prefix(&words.join(" ")).unwrap_or_default();
+            let subcommands = after
+                .split_whitespace()
+                .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()));
+            let command: Vec<&str> = std::iter::once(program).chain(subcommands).collect();
             line = format!("{line}; see '{} --help'", command.join(" "));
         }
     }
     line
 }
 
-/// Why a command did not do what it was asked to.
+/// Why a command does not end with exit code 0.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Something has been printed that says why.
+    /// All went well, and the answer, which has been printed, is no.
+    No,
+    /// All went well, and the answer is no; why is printed as `quince: text`.
+    Found(String),
+    /// It failed, and something has been printed that says why.
     Told,
-    /// For people; printed as `quince: text`.
+    /// It failed; why is printed as `quince: text`.
     Text(String),
     /// The command line is wrong in a way that takes more than one flag to see.
     Usage(String),
@@ -196,12 +220,14 @@ impl Failure {
     /// Says why, once, and returns the exit code.
     fn tell(&self) -> ExitCode {
         let (text, code) = match self {
-            Self::Told => return ExitCode::FAILURE,
+            Self::No => return ExitCode::from(NO),
+            Self::Told => return ExitCode::from(FAILED),
             Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => {
                 return ExitCode::SUCCESS;
             }
-            Self::Output(error) => (&format!("cannot write to standard output: {error}"), 1),
-            Self::Text(text) => (text, 1),
+            Self::Output(error) => (&format!("cannot write to standard output: {error}"), FAILED),
+            Self::Found(text) => (text, NO),
+            Self::Text(text) => (text, FAILED),
             Self::Usage(text) => (text, USAGE),
         };
         complain(text);
@@ -256,8 +282,9 @@ mod tests {
     #[test]
     fn a_usage_error_is_one_line_that_says_where_to_read_on() {
         let line = |args: &[&str]| {
+            let words: Vec<OsString> = args.iter().map(OsString::from).collect();
             let error = Cli::try_parse_from(args).unwrap_err();
-            one_line(&error.render().to_string())
+            one_line(&error.render().to_string(), &program_of(&words))
         };
         assert_eq!(
             line(&["quince", "put", "apple"]),
@@ -267,5 +294,18 @@ mod tests {
             line(&["quince", "pot"]),
             "unrecognized subcommand 'pot' (a similar subcommand exists: 'put'); see 'quince --help'"
         );
+        for (path, name) in [
+            ("/opt/quince-0.1", "quince-0.1"),
+            ("./Q_1", "Q_1"),
+            ("/opt/my  quince", "my  quince"),
+        ] {
+            let pot = line(&[path, "pot"]);
+            assert!(pot.ends_with(&format!("; see '{name} --help'")), "{pot}");
+            let put = line(&[path, "put", "apple"]);
+            assert!(
+                put.ends_with(&format!("; see '{name} put --help'")),
+                "{put}"
+            );
+        }
     }
 }

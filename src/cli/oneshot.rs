@@ -213,12 +213,12 @@ fn print(reply: Reply) -> Result<(), Failure> {
         }
         mismatch @ Reply::Mismatch(_) => {
             writeln!(out, "{mismatch}")?;
-            Err(Failure::Told)
+            Err(Failure::No)
         }
         Reply::NotFound => {
             // The exit code says it too.
             let _ = writeln!(io::stderr(), "NOT_FOUND");
-            Err(Failure::Told)
+            Err(Failure::No)
         }
         Reply::Error(code, text) => {
             complain(&format!("{code} {text}"));

@@ -111,7 +111,7 @@ fn replay(seed: u64, args: &Args) -> Result<(), Failure> {
         None => Ok(()),
         Some(failure) => {
             tell(seed, &failure);
-            Err(Failure::Told)
+            Err(Failure::No)
         }
     }
 }
@@ -160,7 +160,7 @@ fn many(args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
     let broken = broken.join("; ");
-    Err(Failure::Text(format!(
+    Err(Failure::Found(format!(
         "the faults that profile {} promises did not come: {broken}",
         args.profile
     )))
@@ -226,13 +226,13 @@ fn summary(sums: &Sums, lived: u64, seconds: f64) -> String {
 
 fn told_failure(settings: &Settings, life: &Life) -> Failure {
     let Some(failure) = &life.failure else {
-        return Failure::Told;
+        return Failure::No;
     };
     tell(settings.seed, failure);
     complain(&format!("replay it: {}", settings.command()));
     let shortest = minimise(settings);
     let (all, left) = (life.plan.len(), life.plan.len() - shortest.without.len());
-    Failure::Text(format!(
+    Failure::Found(format!(
         "{left} of its {all} faults are needed: {}",
         shortest.command()
     ))

@@ -28,7 +28,7 @@ A row for each server of --servers:
   uptime             how long it has been running
   links              its connections to its peers: 1+ 2- is one to n1 and none to n2
 
-Exit code 0 if all of them answered, 1 otherwise.
+Exit code 0 if all of them answered, 1 if some did not or two of them disagree, 3 if none did.
 
 Examples:
   quince status
@@ -62,10 +62,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             answers.len()
         ));
     }
-    if missing == 0 && conflict.is_none() {
-        Ok(())
-    } else {
+    if missing == answers.len() {
         Err(Failure::Told)
+    } else if missing > 0 || conflict.is_some() {
+        Err(Failure::No)
+    } else {
+        Ok(())
     }
 }
 

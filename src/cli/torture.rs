@@ -49,7 +49,8 @@ The seed repeats the plan of faults and what clients ask, not the moments of the
 it early; what was recorded so far is judged all the same. In DIR are the logs and data of the
 servers, the history (see 'quince check') and a journal of the faults.
 
-Exit code 0 if all was as it must be, else 1, what was seen, and DIR.
+Exit code 0 if all was as it must be; 1 if anything was not, with what was seen and DIR; 3 if it could
+not begin.
 
 Examples:
   quince torture                               one minute of everything
@@ -152,7 +153,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let began = Instant::now();
     let report = torture(&options, &interrupted, &mut tell);
     let report =
-        report.map_err(|text| Failure::Text(format!("{text} (in {})", place.display())))?;
+        report.map_err(|text| Failure::Found(format!("{text} (in {})", place.display())))?;
     let told = tell_all(&report, began.elapsed());
     if report.is_well() {
         if args.dir.is_none() {
@@ -164,7 +165,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         "logs, data and history are in {}",
         place.display()
     ))?;
-    told.and(Err(Failure::Told))
+    told.and(Err(Failure::No))
 }
 
 /// The directory, which is made, and must be empty.

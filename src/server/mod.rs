@@ -294,11 +294,14 @@ fn end_on_panic() {
     }));
 }
 
+/// The exit code of a server whose disk failed: as of any command that failed.
+const DISK_FAILED: i32 = 3;
+
 /// A failure of the disk: whatever was not synced is not acknowledged, and never will be (P37).
 fn end_on_disk_failure(error: &dyn std::fmt::Display) -> ! {
     log::error!("{error}: ending, because nothing can be promised without a disk");
     eprintln!("quince: {error}");
-    std::process::exit(1);
+    std::process::exit(DISK_FAILED);
 }
 
 /// Each connection takes a file descriptor; systems hand out 1,024 until they are asked.

@@ -46,7 +46,8 @@ shell goes on with the next one; a write is done once all the same. FAIL and REC
 that answered last: choose one with --servers 127.0.0.1:7003.
 
 Without a terminal, lines are read from standard input and replies printed, and nothing else:
-  printf 'PUT pear 2.10\\nGET pear\\n' | quince shell")]
+  printf 'PUT pear 2.10\\nGET pear\\n' | quince shell
+Exit code 3 if one of them was answered with an ERROR, or the last not at all; else 0.")]
 pub(crate) struct Args {
     #[command(flatten)]
     reach: Reach,
@@ -86,11 +87,12 @@ enum Next {
 }
 
 /// Lines from a pipe or file; the first one without any answer ends it, for what follows may build
-/// on it.
+/// on it. An error for an answer does not, but it is what the exit code tells.
 fn script(mut client: Client) -> Result<(), Failure> {
     // A last line without a line end is one too: here nobody was cut off.
     let mut input = io::stdin().lock().chain(&b"\n"[..]);
     let mut lines = LineBuffer::new(LINE_BYTES_MAX);
+    let mut end = Ok(());
     let read_error = |error| Failure::Text(format!("cannot read standard input: {error}"));
     while lines.read_from(&mut input).map_err(read_error)? > 0 {
         while let Some(line) = lines.next_line() {
@@ -103,12 +105,15 @@ fn script(mut client: Client) -> Result<(), Failure> {
             let mut text = Vec::new();
             reply.write(&mut text);
             io::stdout().lock().write_all(&text)?;
+            if matches!(reply, Reply::Error(..)) {
+                end = Err(Failure::Told);
+            }
             if next == Next::Leave {
-                return Ok(());
+                return end;
             }
         }
     }
-    Ok(())
+    end
 }
 
 /// What a line asks for; none for a blank one, which is passed over.
