@@ -31,7 +31,7 @@ pub struct ServerOptions {
     pub data: PathBuf,
     /// How many bytes the log on disk has at most, beside snapshots.
     pub log_bytes_max: usize,
-    /// A file of `key,value` lines, proposed once by the first leader of an empty log.
+    /// A CSV file of keys and values, proposed once by the first leader of an empty log.
     pub preload: Option<PathBuf>,
     /// The acceptor's failures on purpose; none unless asked for.
     pub failures: Option<Failures>,
@@ -97,7 +97,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// A file of lines 'key,value' to begin with; taken once, by the first leader of an empty log
+    /// A CSV file of keys and values to begin with; taken once, by the first leader of an empty log
     #[arg(long, value_name = "FILE")]
     preload: Option<PathBuf>,
 
