@@ -1,6 +1,6 @@
 //! Who may know whom: the order of `src/`, read off the `use` lines and paths of every file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -131,6 +131,7 @@ fn a_module_uses_only_what_stands_above_or_beside_it() {
     );
 }
 
+/// P36 among others: what has no clock rests on none.
 #[test]
 fn the_pure_layers_touch_no_socket_file_thread_or_clock() {
     let mut wrong = Vec::new();
@@ -148,4 +149,84 @@ fn the_pure_layers_touch_no_socket_file_thread_or_clock() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// The codes of pitfalls (`P41`, `D7`) in a text, each once.
+fn codes(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words
+        .filter(|word| {
+            let number = word.strip_prefix(['P', 'D']).unwrap_or_default();
+            !number.is_empty() && number.len() <= 2 && number.chars().all(|c| c.is_ascii_digit())
+        })
+        .collect()
+}
+
+/// Everything that is a test: a function with `#[test]`, a golden script, a planted mistake.
+fn tests_of_all_kinds() -> BTreeSet<String> {
+    let mut files = Vec::new();
+    rust_files(Path::new("src"), &mut files);
+    rust_files(Path::new("tests"), &mut files);
+    let mut found = BTreeSet::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let mut is_test = false;
+        for line in text.lines().map(str::trim_start) {
+            is_test |= line.starts_with("#[test]");
+            if let Some(name) = line.strip_prefix("fn ") {
+                let name = name.split('(').next().unwrap();
+                if std::mem::take(&mut is_test) {
+                    found.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    for dir in ["tests/scripts", "tests/mistakes"] {
+        let entries = fs::read_dir(dir).unwrap();
+        found.extend(entries.map(|entry| {
+            let path = entry.unwrap().path();
+            path.file_stem().unwrap().to_str().unwrap().to_owned()
+        }));
+    }
+    found
+}
+
+/// `tests/pitfalls.md` has a row for each code that stands anywhere, and each row names tests that are
+/// there.
+#[test]
+fn every_pitfall_is_told_with_the_tests_that_hold_it() {
+    let page = fs::read_to_string("tests/pitfalls.md").unwrap();
+    let known = tests_of_all_kinds();
+    let mut told = BTreeSet::new();
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let &[code, _, held_by] = &cells[..] else {
+            panic!("three cells in {row}");
+        };
+        if codes(code).is_empty() {
+            continue;
+        }
+        assert!(told.insert(code), "{code} has two rows");
+        let names: Vec<&str> = held_by.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{code} is held by no test");
+        for name in names {
+            assert!(known.contains(name), "{code}: there is no test {name}");
+        }
+    }
+    let mut files = Vec::new();
+    rust_files(Path::new("src"), &mut files);
+    rust_files(Path::new("tests"), &mut files);
+    for dir in ["tests/scripts", "tests/mistakes"] {
+        files.extend(
+            fs::read_dir(dir)
+                .unwrap()
+                .map(|entry| entry.unwrap().path()),
+        );
+    }
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for code in codes(&text) {
+            assert!(told.contains(code), "{}: {code} has no row", file.display());
+        }
+    }
 }

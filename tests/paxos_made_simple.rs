@@ -1,7 +1,8 @@
 //! *Paxos Made Simple* (Lamport, 2001), condition by condition, each as a claim about the roles.
 //!
 //! The paper's words stand over each test. It speaks of one value being chosen by one instance;
-//! here each slot is an instance (section 3), and the word for chosen is decided.
+//! here each slot is an instance (section 3), and the word for chosen is decided. P1, P2, P2a, P2b and P2c
+//! are the paper's conditions here, of section 2.2, and not rows of `tests/pitfalls.md`.
 
 mod common;
 

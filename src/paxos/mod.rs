@@ -17,7 +17,7 @@
 //! majority has a node that knows it (2.1). Phase 1 asks: before it proposes anything, the new leader
 //! *prepares* its ballot with a majority. Each acceptor *promises* to take part in no lower ballot
 //! and tells what it has accepted. Where anyone accepted anything, the leader must propose that
-//! again: of several values the one of the highest ballot (P2c in 2.2), which is called *adoption*.
+//! again: of several values the one of the highest ballot (condition P2c of 2.2): that is *adoption*.
 //! Where nobody of the majority did, nothing can be decided, and the leader is free.
 //!
 //! **Phase 1 once** serves all slots of a leadership (section 3): the leader prepares from its first

@@ -1,9 +1,9 @@
 //! The voice: phase 1 once, adoption, holes filled with no-ops, then the pipeline of open slots.
 //!
 //! *Paxos Made Simple* 2.2 and 3. A node that tries to lead prepares one ballot for all slots from
-//! its first undecided one; with the promises of a majority it knows, a slot, what it may propose
-//! there (P2c), and leads. From then on each value costs phase 2 alone. It keeps I1 (one value a
-//! ballot and slot). Its handlers return what they found out; sending is the caller's affair. It
+//! its first undecided one; with the promises of a majority it knows, per slot, what it may propose
+//! there (condition P2c of 2.2), and leads. From then on each value costs phase 2 alone. It keeps I1
+//! (one value per ballot and slot). Its handlers return what they found out; sending is the caller's affair. It
 //! leaves out when to try (`election`) and what to propose (`replica`).
 //!
 //! A node that has lost its memory uses phase 1 for another end, to *recall*: a majority of the
@@ -184,7 +184,8 @@ impl Proposer {
             phase.decided = (promise.decided, Some(from));
         }
         for told in promise.accepted {
-            // P2c: the value of the highest ballot that was accepted, not promised (D4, P11).
+            // Paxos Made Simple 2.2, P2c: the value of the highest ballot that was accepted, not the
+            // highest that was promised (D4, P11).
             let best = phase
                 .adopted
                 .entry(told.slot)

@@ -128,7 +128,8 @@ fn a_trim_removes_old_segments_and_snapshots_and_keeps_the_hard_state() {
     assert_eq!(meaning(&expected).2, (13..=21).map(Slot).collect());
 }
 
-/// P21: after a crash at any step of it, by kill or power loss, the next start has all that counts.
+/// P21, P44: after a crash at any step of it, by kill or power loss, the next start has all that counts;
+/// the line that says where the log begins is never ahead of what is there.
 #[test]
 fn a_crash_at_any_step_of_a_trim_leaves_a_good_log_and_its_snapshot() {
     for upto in [6, 12, 20] {
