@@ -1,7 +1,8 @@
 //! What a step wants done, in three kinds that the types keep apart.
 //!
 //! 1. **Now**: notices, which bind nobody, and answers to clients about decided slots. They leave at
-//!    once: the leader's `Accept` does not wait for its own disk.
+//!    once: the leader's `Accept` does not wait for its own disk, and neither does a reader's mark, which
+//!    tells only of votes that have left.
 //! 2. **Records**: what must never be forgotten.
 //! 3. **Votes**: they leave only once the records of their step, and of all steps before it, are on
 //!    disk (*Paxos Made Simple* 2.5: "an acceptor records its intended response in stable storage

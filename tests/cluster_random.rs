@@ -766,6 +766,8 @@ struct Watch {
     accepted: BTreeMap<Slot, BTreeMap<Ballot, (Value, Votes)>>,
     /// The highest slot in which each node accepted, synced.
     highest: BTreeMap<NodeId, Slot>,
+    /// The highest slot that each node ever told another to have accepted.
+    voted: BTreeMap<NodeId, Slot>,
     /// What a node told to be decided in a promise, or knew when all its records were synced.
     told: BTreeMap<NodeId, Slot>,
     decided: Vec<Value>,
@@ -784,6 +786,7 @@ impl Watch {
             own: BTreeSet::new(),
             accepted: BTreeMap::new(),
             highest: BTreeMap::new(),
+            voted: BTreeMap::new(),
             told: BTreeMap::new(),
             decided: Vec::new(),
             looked: BTreeMap::new(),
@@ -799,7 +802,24 @@ impl Watch {
     fn on_event(&mut self, event: &Event, cluster: &Cluster) {
         match event {
             Event::Synced(id, record) => self.on_synced(*id, record),
-            Event::Sent(from, _, Message::Vote(vote)) => self.on_vote(*from, vote, cluster),
+            Event::Sent(from, to, Message::Vote(vote)) => {
+                self.on_vote(*from, vote, cluster);
+                if let Vote::Accepted { slot, .. } = vote
+                    && from != to
+                {
+                    let voted = self.voted.entry(*from).or_default();
+                    *voted = (*slot).max(*voted);
+                }
+            }
+            Event::Sent(from, _, Message::Notice(Notice::Mark { slot, .. })) => {
+                let of = |slots: &BTreeMap<NodeId, Slot>| slots.get(from).copied();
+                let voted = of(&self.voted).unwrap_or_default();
+                let highest = of(&self.highest).unwrap_or_default();
+                assert!(
+                    (voted..=highest).contains(slot),
+                    "P53: {from} marks {slot}; it voted for {voted} and has synced {highest}"
+                );
+            }
             Event::Sent(
                 _,
                 _,
@@ -887,10 +907,6 @@ impl Watch {
                     .and_then(|ballots| ballots.get(ballot));
                 let synced = votes.is_some_and(|(_, votes)| votes.contains(from));
                 assert!(synced, "{from} accepted {ballot} {slot} unsynced");
-            }
-            Vote::Mark { slot, .. } => {
-                let highest = self.highest.get(&from).copied().unwrap_or_default();
-                assert!(*slot <= highest, "{from} marks {slot} unsynced");
             }
             Vote::Known(_) => {}
         }

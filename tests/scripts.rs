@@ -21,6 +21,7 @@
 //! | `cut n1 n2`, `heal n1 n2` | both ways; nobody is told |
 //! | `cut-one-way n1 n2` | from n1 to n2 alone |
 //! | `isolate n1`, `heal all` | all links of a node; all links of all |
+//! | `links N`, `disks N` | from now on each message takes N ticks; each sync does |
 //! | `slow n1`, `sync n1`, `fast n1` | the disk syncs only when told; now; by itself |
 //! | `crash n1`, `restart n1` | the node goes, and its peers are told; it starts from its log |
 //! | `snapshot n1` | takes a snapshot; the log is trimmed when it is synced |
@@ -174,6 +175,8 @@ impl Stage {
             "tick" => self.ticks(words[0].parse().expect("a number of ticks"), &nodes[..]),
             "until" => self.until(rest),
             "settle" => self.settle(),
+            "links" => self.cluster.link_ticks = rest.parse().expect("a number of ticks"),
+            "disks" => self.cluster.sync_ticks = rest.parse().expect("a number of ticks"),
             "show" => self.heartbeats = true,
             "quietly" => {
                 self.quiet = true;
@@ -338,6 +341,7 @@ impl Stage {
 
     fn ticks(&mut self, count: u64, nodes: &[NodeId]) {
         for _ in 0..count {
+            self.cluster.pass_tick();
             for id in self.cluster.running() {
                 if nodes.is_empty() || nodes.contains(&id) {
                     self.cluster.tick(id);

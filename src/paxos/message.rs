@@ -4,6 +4,8 @@
 //! all steps before it, are on disk. A [`Notice`] binds nobody and leaves at once. The text form of
 //! both is a line (`wire::peer`); the reasons stand in `outbox`.
 
+use std::fmt;
+
 use super::types::{Ballot, Life, NodeId, Slot, Value};
 
 /// Anything that one node tells another.
@@ -33,13 +35,6 @@ pub enum Vote {
         /// Whose proposal it was.
         ballot: Ballot,
         /// Where.
-        slot: Slot,
-    },
-    /// The answer to a read probe.
-    Mark {
-        /// The very probe that is answered.
-        probe: Probe,
-        /// The highest slot that this acceptor has accepted.
         slot: Slot,
     },
     /// The receiver's life is known and will be remembered, so that its earlier ones are over.
@@ -163,8 +158,24 @@ pub enum Notice {
         /// The slot.
         upto: Slot,
     },
-    /// What is the highest slot that your acceptor has accepted?
+    /// What is the highest slot that your acceptor has voted for?
     Probe(Probe),
+    /// The answer to a probe, and with it to all before. No promise for later, so it waits for no disk.
+    Mark {
+        /// The newest probe that is answered.
+        probe: Probe,
+        /// The highest slot of all `Accepted` of this acceptor that have left it; or a higher one.
+        slot: Slot,
+    },
+    /// Please ask a majority for me: what is the highest slot that they have voted for?
+    ReadIndex(Probe),
+    /// The answer to that, and with it to the probes before: a majority was asked since.
+    Index {
+        /// The probe that is answered.
+        probe: Probe,
+        /// The highest mark of a majority.
+        slot: Slot,
+    },
     /// Please get this decided: sent by any node to the leader.
     Propose {
         /// Whether a node that is not the leader handed it on; it is not handed on twice.
@@ -174,14 +185,20 @@ pub enum Notice {
     },
 }
 
-/// The name of a read probe: the asking node's start counter and a number never used again in that
-/// start, so that no answer to an older question fits (P51, P52).
+/// The name of a read probe: the asking node's start counter, and a number that grows with each probe of
+/// that start, so that an answer tells which questions were asked before it was given (P51, P52).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Probe {
     /// The asking node's start counter.
     pub start: u64,
     /// Counts the probes of that start.
     pub number: u64,
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.start, self.number)
+    }
 }
 
 /// What a node says of itself.
@@ -224,7 +241,7 @@ impl Vote {
     pub fn own_ballot(&self) -> Option<Ballot> {
         match self {
             Self::Prepare { ballot, .. } => Some(*ballot),
-            Self::Promise(_) | Self::Accepted { .. } | Self::Mark { .. } | Self::Known(_) => None,
+            Self::Promise(_) | Self::Accepted { .. } | Self::Known(_) => None,
         }
     }
 }

@@ -248,6 +248,10 @@ impl Replica {
                 if !again {
                     out.record(Record::Accept(ballot, slot, value.clone()));
                 }
+                if from != self.me && slot > self.voted {
+                    // P53: before the leader hears it, this node knows that it has left.
+                    out.vote(To::One(self.me), Vote::Accepted { ballot, slot });
+                }
                 out.vote(To::One(from), Vote::Accepted { ballot, slot });
             }
             Err(refusal) => self.refuse(from, ballot, &refusal, out),
@@ -274,6 +278,9 @@ impl Replica {
     }
 
     pub(super) fn on_accepted(&mut self, from: NodeId, ballot: Ballot, slot: Slot) {
+        if from == self.me {
+            self.voted = self.voted.max(slot);
+        }
         let Some(leading) = self.proposer.leading() else {
             return;
         };

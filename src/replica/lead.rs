@@ -23,9 +23,7 @@ impl Replica {
         }
         self.origin.expire(self.now, out);
         self.reads.expire(self.now, out);
-        for probe in self.reads.retry(self.now) {
-            self.send_probe(probe, out);
-        }
+        self.retry_probe(out);
         self.nudge(out);
         self.tick_images(out);
         self.catch_up(out);

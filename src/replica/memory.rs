@@ -401,6 +401,8 @@ impl Replica {
         let decided = self.learner.decided();
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.settle(decided);
+            // P53: a vote that is forgotten may have counted in any slot that was told.
+            self.voted = self.voted.max(acceptor.highest());
         }
         out.record(Record::Sound(decided));
         self.memory.state = State::Sound;

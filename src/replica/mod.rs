@@ -38,7 +38,7 @@ use crate::outbox::{Outbox, Ticket, To};
 use crate::paxos::acceptor::Acceptor;
 use crate::paxos::election::Election;
 use crate::paxos::learner::Learner;
-use crate::paxos::message::{Message, Notice, Stance, Vote};
+use crate::paxos::message::{Message, Notice, Probe, Stance, Vote};
 use crate::paxos::proposer::Proposer;
 use crate::paxos::quorum::Members;
 use crate::paxos::record::Record;
@@ -164,6 +164,9 @@ pub struct Replica {
 
     /// None while it has failed.
     acceptor: Option<Acceptor>,
+    /// The highest slot of all `accepted` of this node that have left, or were told when its memory
+    /// was lost. Each comes back to it, after its sync and before any other node hears it.
+    voted: Slot,
     proposer: Proposer,
     learner: Learner,
     election: Election,
@@ -188,6 +191,8 @@ pub struct Replica {
     intake: Intake,
     stamps: Stamps,
     reads: Reads,
+    /// The newest probe of each node that came in this round.
+    probed: BTreeMap<NodeId, Probe>,
     catchup: CatchUp,
     images: Images,
     memory: Memory,
@@ -219,6 +224,7 @@ impl Replica {
             now: 0,
             stopping: false,
             round_seen: own_round.max(acceptor.promised().round),
+            voted: acceptor.highest(),
             acceptor: Some(acceptor),
             proposer: Proposer::default(),
             learner: Learner::recover(applied, records),
@@ -238,6 +244,7 @@ impl Replica {
             intake: Intake::default(),
             stamps: Stamps::default(),
             reads: Reads::new(start),
+            probed: BTreeMap::new(),
             catchup: CatchUp::default(),
             images: Images::new(applied),
             memory: Memory::recover(Life { start, mark }, records),
@@ -329,17 +336,16 @@ impl Replica {
             out.record(Record::Decided(ballot, upto));
         }
         self.apply_decided(out);
-        self.reads.release(self.applied, out);
         self.note_leader();
         self.settle_memory(out);
         // The names of commands and probes rest on the start, which may not be known to be new before.
         if self.memory.is_sound() {
             self.hand_on(out);
             self.propose_waiting(out);
-            if let Some(probe) = self.reads.begin(self.now) {
-                self.send_probe(probe, out);
-            }
+            self.begin_probe(out);
         }
+        self.answer_probes(out);
+        self.reads.release(self.applied, out);
         self.take_snapshot(out);
         self.tell_decided(out);
         if self.stance() != self.stance_told {
@@ -387,10 +393,6 @@ impl Replica {
             } => self.on_prepare(from, ballot, first, out),
             Vote::Promise(promise) => self.on_promise(from, promise, out),
             Vote::Accepted { ballot, slot } => self.on_accepted(from, ballot, slot),
-            Vote::Mark { probe, slot } => {
-                self.reads
-                    .on_mark(from, probe, slot, &self.members, self.now);
-            }
             Vote::Known(known) => self.on_known(from, known, out),
         }
     }
@@ -419,7 +421,10 @@ impl Replica {
             } => self.on_image(from, slot, &place, (next, &lines), out),
             Notice::Outdated { life, known } => self.on_outdated(from, life, known, out),
             Notice::Finish { upto } => self.on_finish(from, upto, out),
-            Notice::Probe(probe) => self.on_probe(from, probe, out),
+            Notice::Probe(probe) => self.on_probe(from, probe),
+            Notice::Mark { probe, slot } => self.on_mark(from, probe, slot, out),
+            Notice::ReadIndex(probe) => self.on_read_index(from, probe),
+            Notice::Index { probe, slot } => self.reads.on_index(probe, slot, self.now, out),
             Notice::Propose { relayed, value } => self.on_propose(from, relayed, value, out),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::kv::command::Command;
 use crate::outbox::{Answer, Outbox, Ticket, To};
-use crate::paxos::message::{Notice, Probe, Stance, Vote};
+use crate::paxos::message::{Notice, Probe, Stance};
 use crate::paxos::types::{Ballot, NodeId, Slot, Value};
 
 use super::ballots::voter;
@@ -89,17 +89,64 @@ impl Replica {
         }
     }
 
-    pub(super) fn send_probe(&mut self, probe: Probe, out: &mut Outbox) {
-        out.send(To::Others, Notice::Probe(probe));
-        self.on_probe(self.me, probe, out);
+    /// Begins a probe for the readers that came, or for the peers that asked.
+    pub(super) fn begin_probe(&mut self, out: &mut Outbox) {
+        if let Some(probe) = self.reads.begin(self.now) {
+            out.send(To::Others, Notice::Probe(probe));
+            self.on_probe(self.me, probe);
+        }
     }
 
-    pub(super) fn on_probe(&mut self, from: NodeId, probe: Probe, out: &mut Outbox) {
-        let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
+    /// No majority has answered so far: asks again, and by way of the leader, which may reach one.
+    pub(super) fn retry_probe(&mut self, out: &mut Outbox) {
+        let Some((probe, silent)) = self.reads.retry(self.now, &self.members) else {
             return;
         };
-        let slot = acceptor.highest();
-        out.vote(To::One(from), Vote::Mark { probe, slot });
+        for node in silent {
+            if node == self.me {
+                self.on_probe(node, probe);
+            } else {
+                out.send(To::One(node), Notice::Probe(probe));
+            }
+        }
+        if self.proposer.leading().is_none()
+            && let Some(leader) = self.election.leader(self.now)
+        {
+            out.send(To::One(leader.via), Notice::ReadIndex(probe));
+        }
+    }
+
+    /// A probe is answered at the end of the round: by then the votes that have left are known. An
+    /// answer to the newest of a node is one to all before.
+    pub(super) fn on_probe(&mut self, from: NodeId, probe: Probe) {
+        let newest = self.probed.entry(from).or_insert(probe);
+        *newest = probe.max(*newest);
+    }
+
+    pub(super) fn answer_probes(&mut self, out: &mut Outbox) {
+        let probed = std::mem::take(&mut self.probed);
+        if voter(&mut self.acceptor, &self.memory).is_none() {
+            return;
+        }
+        let slot = self.voted;
+        for (node, probe) in probed {
+            if node == self.me {
+                self.on_mark(node, probe, slot, out);
+            } else {
+                out.send(To::One(node), Notice::Mark { probe, slot });
+            }
+        }
+    }
+
+    pub(super) fn on_mark(&mut self, from: NodeId, probe: Probe, slot: Slot, out: &mut Outbox) {
+        self.reads
+            .on_mark(from, probe, slot, &self.members, self.now, out);
+    }
+
+    /// A peer that reaches no majority itself wants to know where one stands.
+    pub(super) fn on_read_index(&mut self, from: NodeId, probe: Probe) {
+        let deadline = self.now + self.deadline_ticks;
+        self.reads.on_read_index(from, probe, deadline);
     }
 
     /// A reader waits for a slot that a dead leader left to a minority: no-ops finish it.

@@ -2,7 +2,8 @@
 //!
 //! It takes everything that waits, appends all records, makes one sync, and only then sends the
 //! votes; so the more waits, the more share a sync. Votes that come without records leave in the
-//! same order, behind all records of earlier steps. Records that bind no vote ride along with the
+//! same order, behind all records of earlier steps; those of a node for itself are told to the core at
+//! their turn, so what it has voted is told before any other node can know (P53). Records that bind no vote ride along with the
 //! next sync. It encodes the votes too, which takes that work off the core.
 //!
 //! When the log has grown to half its bound, it asks the core for a snapshot. A thread of its own
@@ -399,8 +400,10 @@ impl<D: Dir> Thread<D> {
         let mut own = false;
         for (to, vote) in votes {
             if to == To::One(self.me) {
+                // Its vote for another's ballot moves nothing: the core hears it before it answers a
+                // probe, and need not be woken.
+                own |= !matches!(vote, Vote::Accepted { ballot, .. } if ballot.node() != Some(self.me));
                 let _ = self.told.send(Told::Vote(vote));
-                own = true;
             } else {
                 self.outgoing
                     .send(to, &line_of(|out| write_vote(out, &vote)));

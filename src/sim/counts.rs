@@ -34,6 +34,8 @@ seen! {
     Overtaken = "messages overtaken",
     HeldLate = "messages held and delivered late",
     SlowLinks = "links slowed",
+    FarForLife = "lives whose links are slow to the end",
+    SlowDisksForLife = "lives whose disks are slow to the end",
     CutOneWay = "links cut one way",
     CutBothWays = "links cut both ways",
     Isolated = "nodes isolated",

@@ -135,6 +135,8 @@ pub(super) struct Crash {
 pub(super) struct Running {
     pub(super) replica: Replica,
     pub(super) inbox: VecDeque<Arrival>,
+    /// What the log thread has told: heard after all that has arrived, as in `server::core`.
+    pub(super) told: VecDeque<Arrival>,
     /// A round is due already.
     pub(super) round_due: bool,
     /// The clock has ticked; twice counts once (P36).
@@ -238,6 +240,7 @@ impl Running {
         Self {
             replica,
             inbox: VecDeque::new(),
+            told: VecDeque::new(),
             round_due: false,
             tick_due: false,
             frozen: 0,

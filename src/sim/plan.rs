@@ -9,6 +9,9 @@
 //! | `disks` | slow, full, failing disks; power losses with torn writes; flipped bytes in logs and snapshots; emptied directories, also of starts that one other alone had heard of |
 //! | `all` | all of these, in mixtures that differ from life to life |
 //!
+//! Besides, in every profile, some lives have slow links (up to 200 ms one way) or slow disks (40 ms a
+//! sync) from their beginning to their end, also when all faults are over.
+//!
 //! Of all nodes a minority at most is down for good or has lost what others may need. Left out: a
 //! flipped byte in the last group of a log, which no log can tell from a torn one; a directory that is
 //! emptied before every node has begun, for then a node that begins cannot know who was there before.
@@ -76,8 +79,19 @@ impl Profile {
                 TransactionsDone,
                 TransactionsChanged,
                 KeysEnded,
+                FarForLife,
+                SlowDisksForLife,
             ],
-            Self::Lossy => &[Lost, Doubled, Overtaken, SlowLinks, Closed, OnceAgain],
+            Self::Lossy => &[
+                Lost,
+                Doubled,
+                Overtaken,
+                SlowLinks,
+                Closed,
+                OnceAgain,
+                FarForLife,
+                SlowDisksForLife,
+            ],
             Self::Crashy => &[
                 PowerLost,
                 Killed,
@@ -91,6 +105,8 @@ impl Profile {
                 WrongWalls,
                 WallJumps,
                 Restarts,
+                FarForLife,
+                SlowDisksForLife,
             ],
             Self::Partitions => &[
                 CutOneWay,
@@ -102,6 +118,8 @@ impl Profile {
                 HeldLate,
                 Lost,
                 TimedOut,
+                FarForLife,
+                SlowDisksForLife,
             ],
             Self::Disks => &[
                 SlowDisk,
@@ -120,6 +138,8 @@ impl Profile {
                 Recalled,
                 Snapshots,
                 ImagesSent,
+                FarForLife,
+                SlowDisksForLife,
             ],
             Self::All => &[
                 Lost,
@@ -163,6 +183,8 @@ impl Profile {
                 TransactionsDone,
                 TransactionsChanged,
                 KeysEnded,
+                FarForLife,
+                SlowDisksForLife,
             ],
         }
     }
@@ -389,7 +411,17 @@ pub(super) struct Plan {
     pub(super) delay: (u64, u64),
     /// How long a sync takes, at least and at most.
     pub(super) sync: (u64, u64),
+    /// How long a message, a sync and the answer take at most, where links or disks are slow all the
+    /// life long; else 0. What a life has time for grows by some of these rounds.
+    pub(super) slow_round: u64,
 }
+
+/// A slow life's faults come so many rounds later: a cluster that has not begun, which takes a few
+/// messages to and fro, cannot survive all of them (see `replica::memory`).
+const BEGIN_ROUNDS: u64 = 4;
+
+/// What takes so long each time is slow: two ticks and more.
+const FAR: u64 = 20 * MS;
 
 /// A clock that is wrong by less than a key lives, or by more, and may be set right or wrong once.
 fn draw_wall(lasts: u64, dice: &mut Dice) -> Wall {
@@ -454,6 +486,7 @@ impl Plan {
             preload: dice.chance(250),
             delay,
             sync: dice.pick(&[(30, 100), (80, 400), (500, 4_000)]),
+            slow_round: 0,
         };
         let kinds = profile.kinds();
         if !kinds.is_empty() {
@@ -467,7 +500,39 @@ impl Plan {
         if wipes && dice.chance(60) {
             plan.faults.extend(draw_forgotten(nodes, lasts, dice));
         }
+        plan.slow_down(dice);
         plan
+    }
+
+    /// Some lives have slow links, slow disks or both from their beginning to their end: that is no
+    /// fault, and nobody mends it.
+    fn slow_down(&mut self, dice: &mut Dice) {
+        let (far, slow) = (dice.chance(100), dice.chance(100));
+        if far {
+            let one_way = dice.pick(&[25, 50, 100, 200]) * MS;
+            self.delay = (one_way * 7 / 8, one_way);
+        }
+        if slow {
+            self.sync = (30 * MS, 40 * MS);
+        }
+        if far || slow {
+            self.slow_round = 2 * self.delay.1 + self.sync.1;
+            self.lasts += BEGIN_ROUNDS * self.slow_round;
+            for planned in &mut self.faults {
+                planned.at += BEGIN_ROUNDS * self.slow_round;
+            }
+            self.deadline_ticks += 8 * self.slow_round / (10 * MS);
+        }
+    }
+
+    /// Whether links are slow all the life long.
+    pub(super) fn is_far(&self) -> bool {
+        self.delay.0 >= FAR
+    }
+
+    /// Whether disks are slow all the life long.
+    pub(super) fn has_slow_disks(&self) -> bool {
+        self.sync.0 >= FAR
     }
 }
 

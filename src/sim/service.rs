@@ -82,7 +82,7 @@ impl World {
         client.turn += 1;
         client.open = Some(batch);
         let turn = client.turn;
-        let patience = self.client_dice.between(50 * MS..=700 * MS);
+        let patience = self.client_dice.between(50 * MS..=700 * MS) + 4 * self.plan.slow_round;
         let client = index;
         self.clock.after(patience, Due::Client { client, turn });
     }

@@ -105,6 +105,7 @@ impl World {
         run.replica.flush(wall, &mut out);
         let status = run.replica.status();
         self.look(node, &mut run, &status, &mut out)?;
+        self.watch.on_handed(self.nodes[node].id, &out.records);
         for (to, notice) in out.now.drain(..) {
             self.watch.on_notice(self.nodes[node].id, &notice)?;
             if matches!(&notice, Notice::Image { place, .. } if place.as_bytes() == b"start") {
@@ -161,7 +162,7 @@ impl World {
     /// Steps the replica with all that waits.
     fn inputs(&mut self, node: usize, run: &mut Running, out: &mut Outbox) -> Checked {
         let id = self.nodes[node].id;
-        while let Some(arrival) = run.inbox.pop_front() {
+        while let Some(arrival) = run.inbox.pop_front().or_else(|| run.told.pop_front()) {
             let input = match arrival {
                 Arrival::Line { from, line } => {
                     let message = parse_message(&line)
@@ -366,7 +367,7 @@ impl World {
         let grown = run.log.wants_trim(self.plan.log_bytes_max);
         if grown && matches!(run.snapshot, Snapshot::None) {
             run.snapshot = Snapshot::Wanted;
-            self.arrive(node, Arrival::Grown);
+            self.tell_core(node, Arrival::Grown);
         }
     }
 
@@ -397,7 +398,7 @@ impl World {
         // A trim commits all that was appended before.
         self.on_synced(node)?;
         self.on_durable(node, vec![Record::Trim(slot)])?;
-        self.arrive(node, Arrival::Kept(image));
+        self.tell_core(node, Arrival::Kept(image));
         Ok(())
     }
 
@@ -457,7 +458,7 @@ impl World {
         for (to, vote) in votes {
             self.watch.on_vote(id, life, &vote)?;
             if to == To::One(id) {
-                self.arrive(node, Arrival::Own(vote));
+                self.tell_core(node, Arrival::Own(vote));
             } else {
                 let text = line(|bytes| write_vote(bytes, &vote));
                 self.send_to(node, to, &text);
@@ -476,7 +477,7 @@ impl World {
                 ensure!(more.is_empty(), "{}: nothing more is durable", at.id);
                 let records = with_mistake(self.mistake, records);
                 let acceptor = Acceptor::recover(&records);
-                self.arrive(node, Arrival::Recovered(acceptor));
+                self.tell_core(node, Arrival::Recovered(acceptor));
                 Ok(())
             }
             Err(error) => self.disk_failed(node, &error),

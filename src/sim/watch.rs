@@ -65,6 +65,8 @@ struct Watched {
     promise_sent: Option<Ballot>,
     /// The highest slot that it accepted durably.
     accepted: Slot,
+    /// The highest slot that it was told of when its memory was lost, and has handed to its log.
+    recalled: Slot,
     /// The highest slot of an `accepted` that left.
     accepted_sent: Slot,
     /// The same over all that it ever sent, also what it has forgotten.
@@ -200,6 +202,18 @@ impl Watch {
         Ok(())
     }
 
+    /// A node hands records to its log. What it recalls it may speak of at once.
+    pub(super) fn on_handed(&mut self, id: NodeId, records: &[Record]) {
+        let node = &mut self.nodes[place(id)];
+        if node.lost {
+            let slots = records.iter().filter_map(|record| match record {
+                Record::Accept(_, slot, _) => Some(*slot),
+                _ => None,
+            });
+            node.recalled = slots.max().unwrap_or_default().max(node.recalled);
+        }
+    }
+
     // --- What leaves ---
 
     /// A vote leaves: it must rest on durable records.
@@ -247,14 +261,6 @@ impl Watch {
                 node.voted = node.voted.max(*slot);
             }
             Vote::Known(_) => {}
-            Vote::Mark { slot, .. } => {
-                let (told, known) = (node.accepted_sent, node.accepted.max(node.looked));
-                ensure!(
-                    (told..=known).contains(slot),
-                    "P53: {from} marks {slot}; it told {told} and knows of {known}"
-                );
-                self.check_mark(from, *slot)?;
-            }
         }
         Ok(())
     }
@@ -295,6 +301,16 @@ impl Watch {
                 self.check_proposal(from, *ballot, *slot, value)?;
             }
             Notice::Propose { value, .. } => self.check_names(from, value)?,
+            Notice::Mark { slot, .. } => {
+                let node = &self.nodes[place(from)];
+                let known = node.accepted.max(node.looked).max(node.recalled);
+                let told = node.accepted_sent;
+                ensure!(
+                    (told..=known).contains(slot),
+                    "P53: {from} marks {slot}; it told {told} and knows of {known}"
+                );
+                self.check_mark(from, *slot)?;
+            }
             // A new leader may know it from a promise alone, and lack the values.
             Notice::Decided { upto, .. } => {
                 let mut slot = self.decided();

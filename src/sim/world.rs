@@ -4,7 +4,8 @@
 //! faults of the plan come and go, and the checks look at every step. Then everything is mended,
 //! except for a minority of nodes that may stay down, and the *liveness phase* begins: every open
 //! request must end, all live nodes must become equal, and fresh requests at each of them must be
-//! done, each within a stated time.
+//! done, each within a stated time. In lives whose links or disks are slow throughout, all of these
+//! times are longer by a stated number of rounds (`Plan::slow_round`: a message, a sync, the answer).
 
 use std::fmt::Write as _;
 use std::rc::Rc;
@@ -33,11 +34,21 @@ pub(super) const OPERATIONS_MIN: u64 = 200;
 /// When the safety phase ends at the latest, however few requests there were.
 const SAFETY_MAX: u64 = 20 * SECOND;
 
+/// And so many slow rounds more: a client has one batch under way, and does not wait for more than a
+/// few rounds for it.
+const SAFETY_ROUNDS: u64 = 40;
+
 /// Within this time after the faults, no request is open, and all live nodes are equal.
 const SETTLED_WITHIN: u64 = 5 * SECOND;
 
+/// And so many slow rounds more: for the deadline of what is open, a recall, an election, and to catch up.
+const SETTLED_ROUNDS: u64 = 20;
+
 /// Within this time more, a fresh write and a fresh read at each live node are done.
 const FRESH_WITHIN: u64 = SECOND;
+
+/// And so many slow rounds more: to the leader, to the acceptors, and as many for what is before it there.
+const FRESH_ROUNDS: u64 = 4;
 
 /// How often it is looked whether a phase is over.
 const LOOK_EVERY: u64 = 10 * MS;
@@ -114,6 +125,8 @@ impl World {
             counts.one(Seen::WrongWalls);
             counts.many(Seen::WallJumps, u64::from(wall.jump != 0));
         }
+        counts.many(Seen::FarForLife, u64::from(plan.is_far()));
+        counts.many(Seen::SlowDisksForLife, u64::from(plan.has_slow_disks()));
         let preload = if plan.preload {
             service::preload()
         } else {
@@ -211,13 +224,17 @@ impl World {
 
     fn is_over(&mut self) -> Checked<bool> {
         let now = self.clock.now();
+        let round = self.plan.slow_round;
+        let safety_max = SAFETY_MAX + SAFETY_ROUNDS * round;
+        let settled_within = SETTLED_WITHIN + SETTLED_ROUNDS * round;
+        let fresh_within = FRESH_WITHIN + FRESH_ROUNDS * round;
         match self.phase.clone() {
             Phase::Safety => {
                 let enough = self.counts.of(Seen::Operations) >= OPERATIONS_MIN;
-                if now >= SAFETY_MAX || now >= self.plan.lasts && enough {
+                if now >= safety_max || now >= self.plan.lasts && enough {
                     ensure!(
                         enough,
-                        "liveness: only {} requests in {SAFETY_MAX} us",
+                        "liveness: only {} requests in {safety_max} us",
                         self.counts.of(Seen::Operations)
                     );
                     self.heal()?;
@@ -229,8 +246,8 @@ impl World {
                 if self.is_settled() {
                     let fresh = self.ask_everyone();
                     self.phase = Phase::Fresh(now, fresh);
-                } else if now > since + SETTLED_WITHIN {
-                    return Err(self.unsettled(SETTLED_WITHIN));
+                } else if now > since + settled_within {
+                    return Err(self.unsettled(settled_within));
                 }
             }
             Phase::Fresh(since, fresh) => {
@@ -238,8 +255,8 @@ impl World {
                     self.check_fresh(&fresh)?;
                     return Ok(true);
                 }
-                if now > since + FRESH_WITHIN {
-                    return Err(self.unsettled(FRESH_WITHIN));
+                if now > since + fresh_within {
+                    return Err(self.unsettled(fresh_within));
                 }
             }
         }
@@ -411,12 +428,26 @@ impl World {
 
     /// Something arrives at a node that runs.
     pub(super) fn arrive(&mut self, node: usize, arrival: Arrival) {
+        if let Some(run) = &mut self.nodes[node].running {
+            run.inbox.push_back(arrival);
+            self.want_round(node);
+        }
+    }
+
+    /// The log thread tells something to a node that runs.
+    pub(super) fn tell_core(&mut self, node: usize, told: Arrival) {
+        if let Some(run) = &mut self.nodes[node].running {
+            run.told.push_back(told);
+            self.want_round(node);
+        }
+    }
+
+    fn want_round(&mut self, node: usize) {
         const WAIT_MAX: u64 = 60;
         let life = self.nodes[node].life;
         let Some(run) = &mut self.nodes[node].running else {
             return;
         };
-        run.inbox.push_back(arrival);
         if !run.round_due {
             run.round_due = true;
             let wait = self.node_dice.below(WAIT_MAX);

@@ -19,7 +19,9 @@
 //! | image | `image s17 "PLACE" "NEXT" "LINE"...`: lines of a snapshot; NEXT is the next piece's PLACE, `""` if there is none |
 //! | finish | `finish s17` |
 //! | probe | `probe 5.77`: start counter and number |
-//! | mark | `mark 5.77 s17`: the probe, the highest accepted slot |
+//! | mark | `mark 5.77 s17`: the newest probe that it answers, the highest slot that was voted for |
+//! | read-index | `read-index 5.77`: the sender's newest probe, to be answered for a majority |
+//! | index | `index 5.77 s17`: that probe, the highest mark of a majority |
 //! | propose | `propose VALUE`; `relay VALUE` when another node hands it on |
 //!
 //! A VALUE at the end of a line stands as it is; where more may follow it is a quoted token. Numbers
@@ -163,12 +165,6 @@ pub fn write_vote(out: &mut Vec<u8>, vote: &Vote) {
         Vote::Prepare { ballot, from } => push(out, format_args!("prepare {ballot} {from}")),
         Vote::Promise(promise) => write_promise(out, promise),
         Vote::Accepted { ballot, slot } => push(out, format_args!("accepted {ballot} {slot}")),
-        Vote::Mark { probe, slot } => {
-            push(
-                out,
-                format_args!("mark {}.{} {slot}", probe.start, probe.number),
-            );
-        }
         Vote::Known(Known {
             life,
             together,
@@ -219,7 +215,10 @@ pub fn write_notice(out: &mut Vec<u8>, notice: &Notice) {
         }
         Notice::Outdated { life, known } => push(out, format_args!("outdated {life} {known}")),
         Notice::Finish { upto } => push(out, format_args!("finish {upto}")),
-        Notice::Probe(probe) => push(out, format_args!("probe {}.{}", probe.start, probe.number)),
+        Notice::Probe(probe) => push(out, format_args!("probe {probe}")),
+        Notice::Mark { probe, slot } => push(out, format_args!("mark {probe} {slot}")),
+        Notice::ReadIndex(probe) => push(out, format_args!("read-index {probe}")),
+        Notice::Index { probe, slot } => push(out, format_args!("index {probe} {slot}")),
         Notice::Propose { relayed, value } => {
             out.extend_from_slice(if *relayed { b"relay " } else { b"propose " });
             out.extend_from_slice(value.as_bytes());
@@ -314,10 +313,6 @@ pub fn parse_message(line: &[u8]) -> Result<Message, ParseError> {
             ballot: tokens.parse("a ballot")?,
             slot: parse_slot(&mut tokens)?,
         }),
-        b"mark" => Message::Vote(Vote::Mark {
-            probe: parse_probe(&mut tokens)?,
-            slot: tokens.parse("a slot")?,
-        }),
         b"known" => Message::Vote(Vote::Known(Known {
             life: tokens.parse(LIFE)?,
             together: parse_either(&mut tokens, "together", "before")?,
@@ -363,6 +358,15 @@ fn parse_notice(verb: &[u8], tokens: &mut Tokens<'_>) -> Result<Notice, ParseErr
             upto: tokens.parse("a slot")?,
         },
         b"probe" => Notice::Probe(parse_probe(tokens)?),
+        b"mark" => Notice::Mark {
+            probe: parse_probe(tokens)?,
+            slot: tokens.parse("a slot")?,
+        },
+        b"read-index" => Notice::ReadIndex(parse_probe(tokens)?),
+        b"index" => Notice::Index {
+            probe: parse_probe(tokens)?,
+            slot: tokens.parse("a slot")?,
+        },
         b"propose" => Notice::Propose {
             relayed: false,
             value: parse_tail(tokens)?,
@@ -614,7 +618,6 @@ mod tests {
             (ballot(), slot()).prop_map(|(ballot, from)| Vote::Prepare { ballot, from }),
             promise().prop_map(Vote::Promise),
             (ballot(), slot()).prop_map(|(ballot, slot)| Vote::Accepted { ballot, slot }),
-            (probe(), slot()).prop_map(|(probe, slot)| Vote::Mark { probe, slot }),
             known().prop_map(Vote::Known),
         ]
     }
@@ -662,6 +665,9 @@ mod tests {
             (life(), any::<u64>()).prop_map(|(life, known)| Notice::Outdated { life, known }),
             slot().prop_map(|upto| Notice::Finish { upto }),
             probe().prop_map(Notice::Probe),
+            (probe(), slot()).prop_map(|(probe, slot)| Notice::Mark { probe, slot }),
+            probe().prop_map(Notice::ReadIndex),
+            (probe(), slot()).prop_map(|(probe, slot)| Notice::Index { probe, slot }),
             (any::<bool>(), value())
                 .prop_map(|(relayed, value)| Notice::Propose { relayed, value }),
         ]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use quince::kv::command::{Bytes, Command, Millis};
 use quince::kv::store::Store;
-use quince::outbox::{Answer, Outbox, Ticket, To};
+use quince::outbox::{Answer, Outbox, Ticket, To, needs_sync};
 use quince::paxos::acceptor::Acceptor;
 use quince::paxos::message::{Message, Notice, Vote};
 use quince::paxos::quorum::Members;
@@ -27,6 +27,13 @@ pub(crate) fn node(number: u8) -> NodeId {
 /// The nodes n1 to n`size`.
 pub(crate) fn members(size: u8) -> Members {
     Members::new((1..=size).map(node)).expect("an odd size")
+}
+
+/// Whether this is a vote for another's ballot that a node tells itself: what it has voted. The log
+/// thread tells it before the leader can hear of it, and in no other order.
+fn is_word_to_itself(id: NodeId, to: To, vote: &Vote) -> bool {
+    let another = |ballot: Ballot| ballot.node() != Some(id);
+    to == To::One(id) && matches!(vote, Vote::Accepted { ballot, .. } if another(*ballot))
 }
 
 /// What a cluster is made with.
@@ -80,6 +87,10 @@ pub(crate) struct Server {
     /// A snapshot that is to be made durable.
     keep: Option<Arc<Store>>,
     queue: VecDeque<Round>,
+    /// Until when the disk syncs, and how many rounds.
+    syncing: Option<(u64, usize)>,
+    /// Its own votes for others' ballots that have left: it hears them at the end of its next round.
+    told: Vec<Vote>,
     /// Counts the starts.
     pub(crate) starts: u64,
     /// Whether its acceptor has failed.
@@ -96,7 +107,14 @@ pub(crate) struct Server {
 pub(crate) struct Cluster {
     settings: Settings,
     servers: BTreeMap<NodeId, Server>,
-    links: BTreeMap<(NodeId, NodeId), VecDeque<Message>>,
+    /// What is on its way, and when it comes.
+    links: BTreeMap<(NodeId, NodeId), VecDeque<(u64, Message)>>,
+    /// How many ticks have passed.
+    now: u64,
+    /// How many ticks a message takes to another node.
+    pub(crate) link_ticks: u64,
+    /// How many ticks a sync takes.
+    pub(crate) sync_ticks: u64,
     cut: BTreeSet<(NodeId, NodeId)>,
     tickets: u64,
     /// Who waits for an answer, and from whom.
@@ -111,6 +129,9 @@ impl Cluster {
         let mut cluster = Self {
             servers: BTreeMap::new(),
             links: BTreeMap::new(),
+            now: 0,
+            link_ticks: 0,
+            sync_ticks: 0,
             cut: BTreeSet::new(),
             tickets: 0,
             open: BTreeMap::new(),
@@ -128,6 +149,8 @@ impl Cluster {
                 snapshot: None,
                 keep: None,
                 queue: VecDeque::new(),
+                syncing: None,
+                told: Vec::new(),
                 starts: 0,
                 failed: false,
                 leads: None,
@@ -203,6 +226,10 @@ impl Cluster {
         let mut out = Outbox::default();
         for input in inputs {
             replica.step(input, &mut out);
+        }
+        for vote in server.told.drain(..) {
+            let message = Message::Vote(vote);
+            replica.step(Input::Message { from: id, message }, &mut out);
         }
         replica.flush(server.wall, &mut out);
         self.take(id, out);
@@ -309,13 +336,46 @@ impl Cluster {
                 server.synced.push(record);
             }
             for (to, vote) in round.votes {
-                self.send(id, to, &Message::Vote(vote));
+                if is_word_to_itself(id, to, &vote) {
+                    let server = self.servers.get_mut(&id).expect("a member");
+                    server.told.push(vote);
+                } else {
+                    self.send(id, to, &Message::Vote(vote));
+                }
             }
         }
     }
 
     pub(crate) fn sync_all(&mut self, id: NodeId) {
         self.sync(id, usize::MAX);
+    }
+
+    /// A tick passes, for links and disks.
+    pub(crate) fn pass_tick(&mut self) {
+        self.now += 1;
+    }
+
+    /// Lets the disk do what it can at this time. True if it has done something.
+    fn turn_disk(&mut self, id: NodeId) -> bool {
+        let (now, ticks) = (self.now, self.sync_ticks);
+        let server = self.servers.get_mut(&id).expect("a member");
+        if let Some((due, count)) = server.syncing {
+            if due > now {
+                return false;
+            }
+            server.syncing = None;
+            self.sync(id, count);
+            return true;
+        }
+        let mut rounds = server.queue.iter();
+        if ticks > 0 && rounds.any(|round| needs_sync(&round.records, &round.votes)) {
+            server.syncing = Some((now + ticks, server.queue.len()));
+            return false;
+        }
+        let busy = !server.queue.is_empty() || server.keep.is_some();
+        self.sync_all(id);
+        self.keep(id);
+        busy
     }
 
     /// Makes the snapshot durable that waits, if one does; then the log forgets what it holds, and
@@ -374,6 +434,8 @@ impl Cluster {
         server.leads = None;
         server.failed = false;
         server.keep = None;
+        server.syncing = None;
+        server.told.clear();
         server.reads.clear();
         let rounds = server.queue.drain(..);
         for record in rounds.flat_map(|round| round.records).take(kept) {
@@ -463,7 +525,9 @@ impl Cluster {
         if self.cut.contains(&(from, to)) || self.servers[&to].replica.is_none() {
             self.events.push(Event::Lost(from, to, message));
         } else {
-            self.links.entry((from, to)).or_default().push_back(message);
+            let ticks = if from == to { 0 } else { self.link_ticks };
+            let link = self.links.entry((from, to)).or_default();
+            link.push_back((self.now + ticks, message));
         }
     }
 
@@ -479,7 +543,8 @@ impl Cluster {
     /// The messages that wait on a link.
     pub(crate) fn waiting(&self, from: NodeId, to: NodeId) -> Vec<Message> {
         let link = self.links.get(&(from, to));
-        link.into_iter().flatten().cloned().collect()
+        let messages = link.into_iter().flatten();
+        messages.map(|(_, message)| message.clone()).collect()
     }
 
     /// Delivers `count` messages from place `at` on, in one round of the receiver.
@@ -501,7 +566,10 @@ impl Cluster {
             return Vec::new();
         };
         let last = link.len().min(at.saturating_add(count));
-        let messages: Vec<Message> = link.drain(at.min(last)..last).collect();
+        let messages: Vec<Message> = link
+            .drain(at.min(last)..last)
+            .map(|(_, message)| message)
+            .collect();
         if self.servers[&to].replica.is_none() {
             for message in messages {
                 self.events.push(Event::Lost(from, to, message));
@@ -520,7 +588,7 @@ impl Cluster {
     /// Loses the message at place `at`.
     pub(crate) fn lose(&mut self, from: NodeId, to: NodeId, at: usize) {
         let link = self.links.get_mut(&(from, to));
-        if let Some(message) = link.and_then(|link| link.remove(at)) {
+        if let Some((_, message)) = link.and_then(|link| link.remove(at)) {
             self.events.push(Event::Lost(from, to, message));
         }
     }
@@ -561,7 +629,7 @@ impl Cluster {
 
     // --- All at once ---
 
-    /// Syncs and delivers everything that may move, in the order of the nodes, until nothing does.
+    /// Syncs and delivers everything that may move by now, in the order of the nodes, until nothing does.
     pub(crate) fn settle(
         &mut self,
         may_sync: impl Fn(NodeId) -> bool,
@@ -570,17 +638,14 @@ impl Cluster {
         loop {
             let mut moved = false;
             for id in self.nodes() {
-                if may_sync(id) && (self.unsynced(id) > 0 || self.servers[&id].keep.is_some()) {
-                    self.sync_all(id);
-                    self.keep(id);
-                    moved = true;
-                }
+                moved |= may_sync(id) && self.turn_disk(id);
             }
             for (from, to) in self.busy_links() {
+                let now = self.now;
                 let link = self.links.get_mut(&(from, to)).expect("a busy link");
                 let waiting = link.drain(..);
-                let (moving, held): (Vec<_>, Vec<_>) =
-                    waiting.partition(|message| may_pass(from, to, message));
+                let (moving, held): (Vec<_>, Vec<_>) = waiting
+                    .partition(|(comes, message)| *comes <= now && may_pass(from, to, message));
                 let count = moving.len();
                 link.extend(moving.into_iter().chain(held));
                 if count > 0 {
