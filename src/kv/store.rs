@@ -188,6 +188,11 @@ impl Store {
         self.table.range(start)
     }
 
+    /// How many keys are over by `time` and still to be removed, as far as `limit`.
+    pub fn overdue(&self, time: Option<Millis>, limit: usize) -> usize {
+        self.table.overdue(time, limit)
+    }
+
     /// How many keys there are. Where very many end together, some that are over are counted for a few
     /// slots more.
     pub fn len(&self) -> usize {

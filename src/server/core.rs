@@ -323,8 +323,8 @@ impl Core {
         if let Some(image) = out.keep {
             self.recorder.keep(image);
         }
-        if let Some(store) = out.spent {
-            drop_elsewhere(store);
+        if !out.spent.is_empty() {
+            drop_elsewhere(out.spent);
         }
         for (ticket, answer) in out.answers {
             self.answer(ticket, answer);

@@ -115,10 +115,10 @@ fn reply(server: &Server, then: Then, answer: Answer) -> Reply {
         (_, Answer::Unknown(why)) => Reply::error(ErrorCode::Unknown, why),
         (_, Answer::Done(outcome)) => outcome.into(),
         (Then::Read(read), Answer::Readable) => match read {
-            Read::Get { key } => server.store.lock().get(&key).into(),
-            Read::Many { keys } => Reply::values(looks::values(server, &keys)),
+            Read::Get { key } => server.store.get(&key).into(),
+            Read::Many { keys } => Reply::values(server.store.values(&keys)),
             Read::List { prefix } => {
-                let list = server.store.lock().list(&prefix);
+                let list = server.store.image().list(&prefix);
                 Reply::List(list)
             }
             Read::Ttl { key } => Reply::remaining(looks::remaining(server, &key)),
