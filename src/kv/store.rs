@@ -34,7 +34,7 @@
 use super::batch::{Batch, Numbered};
 use super::change::{change, number};
 use super::command::{
-    Bytes, Command, CommandId, Millis, Outcome, Step, TOLD_BYTES_MAX, Transaction,
+    Bytes, Command, CommandId, List, Millis, Outcome, Step, TOLD_BYTES_MAX, Transaction,
 };
 use super::hash::Hash;
 use super::sessions::Sessions;
@@ -177,10 +177,17 @@ impl Store {
 
     /// All keys that begin with `prefix`, with their values, in byte order of the keys.
     pub fn list(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
-        self.range(Bound::Included(prefix))
-            .take_while(|(key, _)| key.starts_with(prefix))
+        self.listed(&List::of(prefix))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
+    }
+
+    /// The keys of a list, with their values, in byte order of the keys.
+    pub fn listed(&self, list: &List) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        let limit = list.limit.and_then(|limit| usize::try_from(limit).ok());
+        self.range(Bound::Included(list.start()))
+            .take_while(|(key, _)| key.starts_with(&list.prefix))
+            .take(limit.unwrap_or(usize::MAX))
     }
 
     /// All keys from `start` on, with their values, in byte order of the keys.

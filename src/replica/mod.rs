@@ -281,15 +281,25 @@ impl Replica {
             hash: self.store.hash(),
             acceptor_up: self.acceptor.is_some() && self.memory.is_sound(),
             keys: self.store.len(),
-            peers: self
-                .members
-                .others(self.me)
-                .map(|peer| {
-                    let beat = self.election.heard(peer, self.now);
-                    (peer, beat.map(|beat| beat.applied))
-                })
-                .collect(),
+            peers: self.peers().collect(),
         }
+    }
+
+    /// Every slot up to this one is applied.
+    pub fn applied(&self) -> Slot {
+        self.applied
+    }
+
+    /// Up to where each of the other nodes says that it has applied all; none if it is not heard.
+    pub fn peers_applied(&self) -> Vec<Option<Slot>> {
+        self.peers().map(|(_, applied)| applied).collect()
+    }
+
+    fn peers(&self) -> impl Iterator<Item = (NodeId, Option<Slot>)> {
+        self.members.others(self.me).map(|peer| {
+            let beat = self.election.heard(peer, self.now);
+            (peer, beat.map(|beat| beat.applied))
+        })
     }
 
     /// Whether every client has its answer.
