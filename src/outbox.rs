@@ -59,8 +59,9 @@ pub struct Outbox {
     pub votes: Vec<(To, Vote)>,
     /// To be made durable as a snapshot, and then handed back as `replica::Input::Kept`.
     pub keep: Option<Arc<Store>>,
-    /// A store that an image replaced: to be dropped where nobody waits, for it may be large.
-    pub spent: Option<Store>,
+    /// Stores and images that nobody needs any more: to be dropped where nobody waits, for to give back a
+    /// million keys takes long.
+    pub spent: Vec<Store>,
     /// For clients, at once.
     pub answers: Vec<(Ticket, Answer)>,
     /// What must not happen did: a peer contradicts this node, or sends what no node sends. One

@@ -2,8 +2,10 @@
 
 mod fake;
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use fake::{Act, Fake, Refusing, say};
 
@@ -261,6 +263,49 @@ fn a_reader_that_goes_away_ends_a_command_without_a_word() {
         told(child.wait_with_output().unwrap()),
         (0, String::new(), String::new())
     );
+}
+
+/// However long a list is, it is printed as it comes and never held: this one has no end.
+#[test]
+fn a_list_without_end_is_printed_for_as_long_as_someone_reads() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut request = String::new();
+        BufReader::new(&stream).read_line(&mut request).unwrap();
+        let pairs = "some_key some value\n".repeat(1_000);
+        (&stream)
+            .write_all(format!("COUNT {}\n", u64::MAX).as_bytes())
+            .unwrap();
+        while (&stream).write_all(pairs.as_bytes()).is_ok() {}
+        request
+    });
+    let args = [
+        "list",
+        "so",
+        "--from",
+        "some",
+        "--limit",
+        "7",
+        "--servers",
+        &address,
+    ];
+    let mut child = quince(&args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..100_000 {
+        assert_eq!(lines.next().unwrap().unwrap(), "some_key some value");
+    }
+    drop(lines);
+    assert_eq!(
+        told(child.wait_with_output().unwrap()),
+        (0, String::new(), String::new())
+    );
+    assert_eq!(server.join().unwrap(), "LIST so FROM some LIMIT 7\n");
 }
 
 #[test]

@@ -61,6 +61,9 @@ fn each_command_prints_its_result_and_exits_with_0_or_1() {
     let listed = "apple 1.30\nempty \"\"\npear 2.10 per kilo\n\"two lines\" \"a\\nb\"\nvisits -4\n";
     assert_eq!(ask(&["list"]), out(0, listed));
     assert_eq!(ask(&["list", "p"]), out(0, "pear 2.10 per kilo\n"));
+    let part = "empty \"\"\npear 2.10 per kilo\n";
+    assert_eq!(ask(&["list", "--from", "b", "--limit", "2"]), out(0, part));
+    assert_eq!(ask(&["list", "e", "--from", "f"]), out(0, ""));
     assert_eq!(ask(&["delete", "apple"]), out(0, "OK\n"));
     assert_eq!(ask(&["delete", "apple"]), err(1, "NOT_FOUND\n"));
     // What each single server says, stale or not.

@@ -2,12 +2,13 @@
 
 mod fake;
 
+use std::io;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use fake::{Act, Fake, Refusing, say};
-use quince::client::{Client, Connection, ConnectionError, Error, Limits, Settings};
-use quince::kv::command::{Read, Write};
+use quince::client::{Client, Connection, ConnectionError, Error, Limits, ListError, Settings};
+use quince::kv::command::{Bytes, List, Read, Write};
 use quince::wire::client::{ErrorCode, Reply, Request};
 
 /// Short enough for a test that waits for it, long enough for a busy machine where none should.
@@ -285,12 +286,89 @@ fn a_reply_beyond_the_bound_is_refused_once() {
         ..Settings::default()
     };
     let mut client = Client::new(vec![server.address.clone()], settings);
-    let list = Read::List {
-        prefix: b""[..].into(),
-    };
+    let list = Read::List(List::default());
     let error = client.read(list).unwrap_err();
     assert!(error.to_string().contains("at most 1000 bytes"), "{error}");
     assert_eq!(server.received(), ["LIST"]);
+}
+
+/// A list as far as it was told, and how that ended.
+fn listed(client: &mut Client, most: usize) -> (Vec<Bytes>, Result<Option<Reply>, ListError>) {
+    let mut keys = Vec::new();
+    let end = client.list(false, List::default(), |key, _| {
+        keys.push(key);
+        match keys.len() {
+            count if count <= most => Ok(()),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    });
+    (keys, end)
+}
+
+fn keys(keys: &[&str]) -> Vec<Bytes> {
+    keys.iter().map(|key| key.as_bytes().into()).collect()
+}
+
+/// Other servers are asked until a list begins; an answer of one line is the answer.
+#[test]
+fn a_list_is_told_pair_by_pair_by_the_first_server_that_can() {
+    let first = Fake::script(vec![
+        say("ERROR NOT_DONE no majority"),
+        say("ERROR BAD_REQUEST no such request"),
+    ]);
+    let second = Fake::start(|_| say("COUNT 2\na 1\nb \"2 \""));
+    let mut client = patient(&[&first.address, &second.address]);
+    for _ in 0..2 {
+        let (told, end) = listed(&mut client, 9);
+        assert_eq!(told, keys(&["a", "b"]));
+        assert_eq!(end.unwrap(), None);
+    }
+    assert_eq!(second.received(), ["LIST", "LIST"]);
+    client.prefer(0);
+    let (told, end) = listed(&mut client, 9);
+    assert_eq!(told, keys(&[]));
+    assert!(matches!(
+        end,
+        Ok(Some(Reply::Error(ErrorCode::BadRequest, _)))
+    ));
+}
+
+/// What was told cannot be taken back, so no other server tells its own list behind it.
+#[test]
+fn a_list_that_breaks_off_is_not_begun_anew() {
+    let first = Fake::start(|_| say("COUNT 3\na 1\nb 2"));
+    let second = Fake::start(|_| say("COUNT 0"));
+    let settings = Settings {
+        limits: Limits {
+            silence: SHORT,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
+    let servers = [&first, &second].map(|server| server.address.clone());
+    let mut client = Client::new(servers.into(), settings);
+    let (told, end) = listed(&mut client, 9);
+    assert_eq!(told, keys(&["a", "b"]));
+    assert!(
+        matches!(end, Err(ListError::BrokeOff { told: 2, .. })),
+        "{end:?}"
+    );
+    assert_eq!(second.received(), [""; 0]);
+}
+
+/// The rest of a list that nobody wants is not taken for another reply.
+#[test]
+fn a_client_goes_on_after_a_list_that_was_not_wanted_to_its_end() {
+    let server = Fake::start(|line| match line {
+        "LIST" => say("COUNT 3\na 1\nb 2\nc 3"),
+        _ => say("VALUE 1"),
+    });
+    let mut client = patient(&[&server.address]);
+    let (told, end) = listed(&mut client, 1);
+    assert_eq!(told, keys(&["a", "b"]));
+    assert!(matches!(end, Err(ListError::Refused(_))), "{end:?}");
+    let value = Reply::Value(b"1"[..].into());
+    assert_eq!(client.read(get()).unwrap().reply, value);
 }
 
 #[test]
@@ -316,9 +394,7 @@ fn a_connection_that_ends_within_a_reply_is_lost() {
     connection.send(b"LIST\nQUIT\n").unwrap();
     let list = Request::Read {
         local: false,
-        read: Read::List {
-            prefix: b""[..].into(),
-        },
+        read: Read::List(List::default()),
     };
     let error = connection.read_reply(&list).unwrap_err();
     assert!(matches!(error, ConnectionError::Lost(_)), "{error:?}");

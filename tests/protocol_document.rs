@@ -12,7 +12,10 @@ fn answer(store: &mut Store, line: &str) -> Reply {
         Ok(Request::Read { read, .. }) => match read {
             Read::Get { key } => store.get(&key).into(),
             Read::Many { keys } => Reply::values(keys.iter().map(|key| store.get(key)).collect()),
-            Read::List { prefix } => Reply::List(store.list(&prefix)),
+            Read::List(list) => {
+                let pairs = store.listed(&list);
+                Reply::List(pairs.map(|(k, v)| (k.clone(), v.clone())).collect())
+            }
             Read::Ttl { key } => Reply::remaining(store.remaining(&key, store.time())),
         },
         Ok(Request::Write(command)) => {

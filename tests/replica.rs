@@ -738,6 +738,53 @@ fn an_image_that_nobody_asks_for_is_let_go() {
     }
 }
 
+/// Whoever runs a replica drops what may be large where nobody waits: every store that was replaced or
+/// emptied, and every image that nobody needs, is handed out.
+#[test]
+fn what_may_be_large_is_handed_out_to_be_dropped() {
+    let spent = |one: &One| -> Vec<u64> { one.out.spent.iter().map(Store::applied).collect() };
+    let clear = |slot: u64| value(format!("n2.1.{slot} exec 0 1 clear"));
+    // Two slots that clear, learned in one round.
+    let mut one = One::new(Vec::new(), Some(filled(5)));
+    let values = vec![clear(6), value(large(7)), clear(8)];
+    let from = Slot(6);
+    one.notice(2, Notice::Fetched { from, values });
+    assert_eq!(one.replica.status().applied, Slot(8));
+    assert_eq!(spent(&one), [5, 6]);
+    // An image that nobody asks for any more.
+    one.notice(2, fetch(0, &begin()));
+    let mut given_up = Vec::new();
+    for _ in 0..1_000 {
+        one.ticks(1);
+        given_up.extend(spent(&one));
+    }
+    assert_eq!(given_up, [8]);
+    // One that is not the one that is asked for.
+    one.notice(2, fetch(0, &begin()));
+    one.notice(2, fetch(7, &begin()));
+    assert_eq!(spent(&one), [8]);
+    // What has come of an image whose rest never comes.
+    let image = filled(20);
+    one.notice(2, piece(&image, &Place::START).0);
+    assert_eq!(one.fetched_images().len(), 1, "more is to come");
+    let mut given_up = Vec::new();
+    for _ in 0..500 {
+        one.ticks(1);
+        given_up.extend(spent(&one));
+    }
+    assert_eq!(given_up, [20]);
+    // And the store that an image replaces.
+    let mut one = One::new(Vec::new(), Some(filled(1)));
+    let mut image = Store::new();
+    for slot in 1..=2 {
+        image.apply(slot, &Batch::read(b""), |_, _| {});
+    }
+    one.notice(2, piece(&image, &Place::START).0);
+    let kept = one.out.keep.clone().expect("the image");
+    one.round([Input::Kept(kept)]);
+    assert_eq!(spent(&one), [1]);
+}
+
 /// A snapshot that would hold nothing new is not taken, but as soon as something is.
 #[test]
 fn a_snapshot_is_taken_once_of_each_state() {

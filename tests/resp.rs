@@ -10,7 +10,7 @@ mod processes;
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -720,6 +720,88 @@ fn readonly_reads_are_answered_by_a_server_that_is_alone() {
     assert!(resp.ask("GET k").starts_with("-NOTDONE "));
 }
 
+fn until_blocked(resp: &mut Resp, count: usize) {
+    until("so many wait", || {
+        let told = resp.ask("INFO clients");
+        let line = format!("blocked_clients:{count}\\r");
+        told.contains(&line).then_some(())
+    });
+}
+
+/// Who sends no more still hears what it asked for, and not before it is so: whether there is a deadline or
+/// not, and whether the end was sent before the wait began or long after.
+#[test]
+fn a_wait_outlasts_the_end_of_what_its_client_sends() {
+    let mut cluster = Cluster::start(3, &[]);
+    cluster.kill(3);
+    let mut other = Resp::open(&cluster, 1);
+    let mut waits: Vec<Resp> = (0..4).map(|_| Resp::open(&cluster, 1)).collect();
+    for (number, resp) in waits.iter_mut().enumerate() {
+        assert_eq!(resp.ask("SET k 1"), "+OK");
+        resp.send(line(["WAIT 2 0", "WAIT 2 600000"][number % 2]));
+    }
+    for resp in &waits[..2] {
+        resp.stream.shutdown(Shutdown::Write).expect("it is open");
+    }
+    until_blocked(&mut other, 4);
+    for resp in &waits[2..] {
+        resp.stream.shutdown(Shutdown::Write).expect("it is open");
+    }
+    // Whoever took the end for the client's would have answered with what there is.
+    let mut late = Resp::open(&cluster, 1);
+    late.send([line("WAIT 2 1500"), line("PING")].concat());
+    late.stream.shutdown(Shutdown::Write).expect("it is open");
+    assert_eq!(late.value().to_string(), ":1");
+    assert_eq!(late.value().to_string(), "+PONG");
+    late.assert_closed();
+    // Whoever is gone is found out by the first byte of the count, which leaves before the rest is known.
+    let mut first = [0];
+    waits[0].replies.read_exact(&mut first).expect("a byte");
+    assert_eq!(&first, b":");
+    until_blocked(&mut other, 4);
+    cluster.spawn(3);
+    assert_eq!(waits[0].line(), "2");
+    for resp in &mut waits[1..] {
+        assert_eq!(resp.value().to_string(), ":2");
+        resp.assert_closed();
+    }
+    until_blocked(&mut other, 0);
+}
+
+/// Many may wait, and each is told when what it waits for is so; a server that stops tells them all.
+#[test]
+fn many_wait_and_all_are_answered() {
+    const MANY: usize = 300;
+    let mut cluster = Cluster::start(3, &[]);
+    cluster.kill(3);
+    let mut resp = Resp::open(&cluster, 1);
+    let mut waits: Vec<Resp> = (0..MANY).map(|_| Resp::open(&cluster, 1)).collect();
+    for wait in &mut waits {
+        wait.send(line("WAIT 2 0"));
+    }
+    until_blocked(&mut resp, MANY);
+    assert_eq!(resp.ask("SET k 1"), "+OK");
+    cluster.spawn(3);
+    for wait in &mut waits {
+        assert_eq!(wait.value().to_string(), ":2");
+    }
+    cluster.kill(3);
+    until("n3 is missed", || {
+        (resp.ask("WAIT 2 1") == ":1").then_some(())
+    });
+    let waits = &mut waits[..3];
+    for wait in waits.iter_mut() {
+        wait.send(line("WAIT 2 0"));
+    }
+    until_blocked(&mut resp, waits.len());
+    cluster.signal(1, "TERM");
+    for wait in waits {
+        let told = wait.value().to_string();
+        assert!(told.starts_with("-NOTDONE "), "{told}");
+    }
+    assert!(cluster.until_ended(1).success());
+}
+
 /// A majority has what is acknowledged; of more servers it is told when they say so, and never before.
 #[test]
 fn wait_tells_how_many_other_servers_have_what_was_written() {
@@ -739,13 +821,7 @@ fn wait_tells_how_many_other_servers_have_what_was_written() {
     let mut gone = Resp::open(&cluster, 1);
     gone.send(line("WAIT 4 0"));
     let mut other = Resp::open(&cluster, 1);
-    let mut blocked = |count: u8| {
-        until("so many wait", || {
-            let told = other.ask("INFO clients");
-            let line = format!("blocked_clients:{count}\\r");
-            told.contains(&line).then_some(())
-        });
-    };
+    let mut blocked = |count: usize| until_blocked(&mut other, count);
     blocked(2);
     drop(gone);
     blocked(1);

@@ -67,6 +67,9 @@ fn every_request_has_its_replies() {
             ),
             ("LIST v", &["COUNT 1", "visits -4"]),
             ("LIST w", &["COUNT 0"]),
+            ("LIST FROM empty LIMIT 1", &["COUNT 1", "empty \"\""]),
+            ("LIST v FROM vj", &["COUNT 0"]),
+            ("LOCAL LIST e FROM a LIMIT 9", &["COUNT 1", "empty \"\""]),
             ("APPEND note 2.20", &["VALUE 4"]),
             ("append note \" a  kilo\"", &["VALUE 12"]),
             ("GET note", &["VALUE 2.20 a  kilo"]),
@@ -108,8 +111,8 @@ fn every_request_has_its_replies() {
             ("RECOVER", &["OK"]),
         ],
     );
-    assert_eq!(wire.ask("help"), "COUNT 25");
-    wire.lines(25);
+    assert_eq!(wire.ask("help"), "COUNT 26");
+    wire.lines(26);
     let status = cluster.status(1).expect("it runs");
     for (field, value) in [
         ("id", "n1"),
@@ -211,6 +214,8 @@ fn every_fault_of_a_client_has_its_code_and_the_connection_goes_on() {
         ("INCR a 1.5", "BAD_REQUEST"),
         ("INCR a 9223372036854775808", "BAD_REQUEST"),
         ("LIST a b", "BAD_REQUEST"),
+        ("LIST FROM", "BAD_REQUEST"),
+        ("LOCAL LIST LIMIT 0", "BAD_REQUEST"),
         ("LOCAL", "BAD_REQUEST"),
         ("LOCAL PUT a b", "BAD_REQUEST"),
         ("LOCAL LOCAL GET a", "BAD_REQUEST"),
@@ -228,6 +233,7 @@ fn every_fault_of_a_client_has_its_code_and_the_connection_goes_on() {
         (&format!("GET {long_key}"), "TOO_LONG"),
         (&format!("PUT {long_key} x"), "TOO_LONG"),
         (&format!("LIST {long_key}"), "TOO_LONG"),
+        (&format!("LIST FROM {long_key}"), "TOO_LONG"),
         (&format!("PUT a {long_value}"), "TOO_LONG"),
         (&format!("APPEND a {long_value}"), "TOO_LONG"),
         (&format!("APPEND a {}", &long_value[1..]), "TOO_LONG"),
@@ -574,6 +580,75 @@ fn the_longest_key_value_and_line_fit_and_one_byte_more_does_not() {
     }
     cluster.until_led();
     assert!(cluster.ask(3, &format!("GET \"{key}\"")) == expected);
+}
+
+/// Each page asks for one key more than it has, which the next one begins with: so nothing is told twice or
+/// left out, whatever the keys are, also the longest.
+#[test]
+fn pages_of_a_list_make_up_the_list() {
+    let cluster = single(&[]);
+    let mut wire = cluster.open(1);
+    let long = "p".repeat(1_024);
+    let keys = [
+        "\"\\0\"", "FROM", "LIMIT", "a", "p", "\"p\\0\"", "\"p \"", "\"p q\"", "pa", "pear", &long,
+        "q",
+    ];
+    for key in keys {
+        assert_eq!(wire.ask(format!("PUT {key} v")), "OK", "{key}");
+    }
+    for (prefix, count) in [("", 12), ("p", 7), ("\"LIMIT\"", 1), ("x", 0)] {
+        wire.send(format!("LIST {prefix}\n"));
+        assert_eq!(wire.line(), format!("COUNT {count}"));
+        let whole = wire.lines(count);
+        for page in [1, 2, 3, 7, 12] {
+            let (mut told, mut from) = (Vec::new(), String::new());
+            loop {
+                wire.send(format!("LIST {prefix} {from} LIMIT {}\n", page + 1));
+                let count = wire.line();
+                let count = count.strip_prefix("COUNT ").expect("a list");
+                let mut lines = wire.lines(count.parse().expect("a number"));
+                let next = (lines.len() > page).then(|| lines.pop()).flatten();
+                told.extend(lines);
+                match next {
+                    Some(next) => {
+                        from = format!("FROM {}", next.strip_suffix(" v").expect("a pair"))
+                    }
+                    None => break,
+                }
+            }
+            assert_eq!(told, whole, "pages of {page} of {prefix:?}");
+        }
+    }
+}
+
+/// A list is of one moment, however slowly it is read; and who reads slowly holds nobody up.
+#[test]
+fn others_write_while_a_long_list_is_read_slowly() {
+    const KEYS: usize = 24;
+    let cluster = single(&[]);
+    let mut wire = cluster.open(1);
+    let value = "x".repeat(VALUE_BYTES_MAX);
+    for key in 10..10 + KEYS {
+        assert_eq!(wire.ask(format!("PUT k{key} {value}")), "OK");
+    }
+    // Far more than sockets hold, so that the server stands in the middle of it.
+    let mut slow: Vec<Wire> = (0..4).map(|_| cluster.open(1)).collect();
+    for slow in &mut slow {
+        slow.send("LIST k\n");
+        assert_eq!(slow.line(), format!("COUNT {KEYS}"));
+    }
+    for key in 10..10 + KEYS {
+        assert_eq!(wire.ask(format!("PUT k{key} new")), "OK");
+        assert_eq!(wire.ask(format!("PUT kk{key} new")), "OK");
+    }
+    assert_eq!(wire.ask("LIST k LIMIT 1"), "COUNT 1");
+    assert_eq!(wire.line(), "k10 new");
+    for slow in &mut slow {
+        for key in 10..10 + KEYS {
+            assert!(slow.line() == format!("k{key} {value}"), "k{key}");
+        }
+        assert_eq!(slow.ask("GET k10"), "VALUE new");
+    }
 }
 
 /// One key, named many times, has its value in the reply as often: up to 64 MiB, and no more.

@@ -244,11 +244,14 @@ impl<'a> Cut<'a> {
                 };
                 self.push(key, entry(act));
             }
-            (Read::List { prefix }, Reply::List(pairs)) => {
+            (Read::List(list), Reply::List(pairs)) => {
                 let shown: BTreeMap<&Bytes, &Bytes> = pairs.iter().map(|(k, v)| (k, v)).collect();
+                // A list that is full tells nothing of the keys behind its last.
+                let full = list.limit.is_some_and(|limit| pairs.len() as u64 >= limit);
+                let last = shown.last_key_value().filter(|_| full).map(|(key, _)| *key);
                 for (key, part) in &mut self.parts {
                     let value = shown.get(key).copied().cloned();
-                    if key.starts_with(prefix) {
+                    if list.covers(key) && last.is_none_or(|last| key <= last) {
                         part.entries.push(entry(Act::Read(value)));
                     } else if value.is_some() {
                         part.entries.push(entry(Act::Never));
@@ -256,7 +259,7 @@ impl<'a> Cut<'a> {
                 }
             }
             // A list of no keys has no key to tell of: nothing can be said.
-            (Read::List { .. }, _) => {}
+            (Read::List(_), _) => {}
         }
     }
 

@@ -42,7 +42,7 @@ use super::reach::Servers;
 use super::signal::interrupts;
 use super::style::{Paint, Style};
 use crate::client::{Answer, Client, Limits, Settings};
-use crate::kv::command::{Bytes, Command, Read};
+use crate::kv::command::{Bytes, Command, List, Read};
 use crate::paxos::types::NodeId;
 use crate::wire::client::{Reply, Request, write_request};
 
@@ -394,9 +394,7 @@ impl Demo {
     }
 
     fn list(&mut self) -> Result<Vec<(Bytes, Bytes)>, Failure> {
-        let everything = Read::List {
-            prefix: Bytes::default(),
-        };
+        let everything = Read::List(List::default());
         match self.client.read(everything)?.reply {
             Reply::List(pairs) => Ok(pairs),
             other => Err(Failure::Text(format!("LIST was answered {other}"))),

@@ -3,13 +3,14 @@
 //! Keys and values are the exact bytes of the arguments. Writes go through a session, so that one
 //! that was sent to a second server is applied once all the same.
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, StdoutLock, Write as _};
 
 use super::flags;
 use super::reach::Reach;
 use super::style::{Cell, Style, table};
 use super::{Failure, complain};
-use crate::kv::command::{Bytes, Read, Write};
+use crate::client::ListError;
+use crate::kv::command::{self, Bytes, Read, Write};
 use crate::text::{self, Blanks};
 use crate::wire::client::{Reply, Request};
 
@@ -131,17 +132,24 @@ pub(crate) struct Incr {
     allow_negative_numbers = true,
     after_help = "\
 Prints a line 'key value' for each key, in byte order of the keys, quoted where the bytes would
-not read back otherwise.
+not read back otherwise. All of it is of one moment.
 
 Examples:
   quince list
   quince list app                      keys that begin with app
+  quince list app --from apple --limit 100
   quince list --local | head -3"
 )]
 pub(crate) struct List {
     /// Only keys that begin so [default: all keys]
     #[arg(value_parser = flags::prefix())]
     prefix: Option<Bytes>,
+    /// Only keys from this one on, itself included
+    #[arg(long, value_name = "KEY", value_parser = flags::key())]
+    from: Option<Bytes>,
+    /// The first of them, so many at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
     /// Answer at once from what the server has learned, possibly stale
     #[arg(long)]
     local: bool,
@@ -173,9 +181,65 @@ pub(crate) fn get(args: Get) -> Result<(), Failure> {
 }
 
 pub(crate) fn list(args: List) -> Result<(), Failure> {
-    let prefix = args.prefix.unwrap_or_default();
-    read(&args.reach, args.local, Read::List { prefix })
+    let list = command::List {
+        prefix: args.prefix.unwrap_or_default(),
+        from: args.from,
+        limit: args.limit,
+    };
+    let mut rows = Rows {
+        out: io::stdout().lock(),
+        rows: Vec::new(),
+        bytes: 0,
+    };
+    let told = args
+        .reach
+        .client()
+        .list(args.local, list, |key, value| rows.push(&key, &value));
+    match told {
+        Ok(None) => Ok(rows.print()?),
+        Ok(Some(reply)) => print(reply),
+        Err(ListError::NotBegun(error)) => Err(error.into()),
+        Err(ListError::Refused(error)) => Err(error.into()),
+        Err(error @ ListError::BrokeOff { .. }) => {
+            rows.print()?;
+            Err(Failure::Text(error.to_string()))
+        }
+    }
 }
+
+/// A list on its way to standard output, which is never held as a whole.
+struct Rows {
+    out: StdoutLock<'static>,
+    rows: Vec<Vec<Cell>>,
+    bytes: usize,
+}
+
+impl Rows {
+    fn push(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        let (key, value) = (token(key, Blanks::None), token(value, Blanks::Inside));
+        self.bytes += key.len() + value.len();
+        self.rows.push(vec![Cell::plain(key), Cell::plain(value)]);
+        if self.bytes < ROWS_BYTES_MAX && self.rows.len() < ROWS_MAX {
+            return Ok(());
+        }
+        self.print()
+    }
+
+    fn print(&mut self) -> io::Result<()> {
+        let text = table(Style::of(&self.out), &self.rows);
+        self.rows.clear();
+        self.bytes = 0;
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+}
+
+/// So many rows of a list are printed together at most, or fewer when they have as many bytes: they share
+/// the width of a column on a terminal.
+const ROWS_MAX: usize = 1_000;
+
+/// See [`ROWS_MAX`]; one row more may be in it.
+const ROWS_BYTES_MAX: usize = 256 << 10;
 
 fn write(reach: &Reach, write: Write) -> Result<(), Failure> {
     print(reach.client().write(write)?.reply)
@@ -188,23 +252,11 @@ fn read(reach: &Reach, local: bool, read: Read) -> Result<(), Failure> {
 /// Prints what a one-shot is for; the failure says what else there was.
 fn print(reply: Reply) -> Result<(), Failure> {
     let stdout = io::stdout();
-    let style = Style::of(&stdout);
     let mut out = BufWriter::new(stdout.lock());
     let done = match reply {
         Reply::Value(value) => {
             out.write_all(&value)?;
             out.write_all(b"\n")?;
-            Ok(())
-        }
-        Reply::List(pairs) => {
-            let row = |(key, value): (Bytes, Bytes)| {
-                vec![
-                    Cell::plain(token(&key, Blanks::None)),
-                    Cell::plain(token(&value, Blanks::Inside)),
-                ]
-            };
-            let rows: Vec<_> = pairs.into_iter().map(row).collect();
-            out.write_all(table(style, &rows).as_bytes())?;
             Ok(())
         }
         Reply::Ok => {

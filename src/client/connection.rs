@@ -8,8 +8,11 @@ use std::io::{self, ErrorKind, Write as _};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use crate::kv::command::Bytes;
 use crate::text::ParseError;
-use crate::wire::client::{LINE_BYTES_MAX, Reply, ReplyReader, Request, write_request};
+use crate::wire::client::{
+    Head, LINE_BYTES_MAX, Reply, ReplyReader, Request, parse_pair, parse_reply_head, write_request,
+};
 use crate::wire::lines::{Line, LineBuffer};
 
 /// What a line of a reply costs beside its bytes, in bytes: so that a reply of countless empty
@@ -55,8 +58,7 @@ pub enum ConnectionError {
     Silent(Duration),
     /// A line above the protocol's limit, or a reply above [`Limits::reply_bytes_max`].
     #[error(
-        "expected a reply of at most {0} bytes, found a longer one: LIST with a longer prefix, or MGET \
-         fewer keys"
+        "expected a reply of at most {0} bytes, found a longer one: LIST with a LIMIT, or MGET fewer keys"
     )]
     TooLong(usize),
     /// The other end does not speak the protocol, or replies to something else.
@@ -87,6 +89,8 @@ pub struct Connection {
     deadline: Option<Instant>,
     /// The read time-out that the socket has now: setting it costs a system call.
     read_timeout: Duration,
+    /// How many pairs of a list that was begun have not been read.
+    listed: u64,
 }
 
 impl Connection {
@@ -105,6 +109,7 @@ impl Connection {
             limits,
             deadline: None,
             read_timeout: limits.silence,
+            listed: 0,
         })
     }
 
@@ -159,6 +164,34 @@ impl Connection {
         write_request(&mut line, request);
         self.send(&line)?;
         self.read_reply(request)
+    }
+
+    /// Sends a `LIST` and reads how its reply begins: a reply of one line, or an empty list, whose pairs
+    /// are to be read by [`Connection::next_pair`]. So a list of any length takes no memory.
+    pub fn begin_list(&mut self, request: &Request) -> Result<Reply, ConnectionError> {
+        let mut line = Vec::new();
+        write_request(&mut line, request);
+        self.send(&line)?;
+        self.read_line(&mut line)?;
+        match parse_reply_head(&line).map_err(ConnectionError::Malformed)? {
+            Head::Done(reply) => Ok(reply),
+            Head::Lines(count) => {
+                self.listed = count;
+                Ok(Reply::List(Vec::new()))
+            }
+        }
+    }
+
+    /// The next key of the list that was begun, with its value; none at its end.
+    pub fn next_pair(&mut self) -> Result<Option<(Bytes, Bytes)>, ConnectionError> {
+        if self.listed == 0 {
+            return Ok(None);
+        }
+        let mut line = Vec::new();
+        self.read_line(&mut line)?;
+        self.listed -= 1;
+        let pair = parse_pair(&line).map_err(ConnectionError::Malformed)?;
+        Ok(Some(pair))
     }
 
     fn read_more(&mut self) -> Result<(), ConnectionError> {

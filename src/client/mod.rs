@@ -36,6 +36,7 @@ mod record;
 pub(crate) mod resp;
 
 use std::fmt;
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,7 @@ pub use connection::{Connection, ConnectionError, Limits};
 pub use record::{Lane, Recorder};
 
 use crate::check::format::is_recorded;
-use crate::kv::command::{Command, Read, SessionId, Write};
+use crate::kv::command::{Bytes, Command, List, Read, SessionId, Write};
 use crate::wire::client::{ErrorCode, Reply, Request};
 
 /// How a [`Client`] waits and where it begins.
@@ -137,6 +138,28 @@ pub enum Error {
         /// What was heard last.
         reason: String,
     },
+}
+
+/// Why a list was not told to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// It never began.
+    #[error(transparent)]
+    NotBegun(#[from] Error),
+    /// The connection broke, or the server fell silent. What was told by then is of one moment, and what is
+    /// left can only be asked for at another.
+    #[error("the list of {server} broke off after {told} keys: {reason}")]
+    BrokeOff {
+        /// The address of the server.
+        server: String,
+        /// How many keys were told.
+        told: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Whoever was told wants no more.
+    #[error(transparent)]
+    Refused(io::Error),
 }
 
 /// Called with each server that gave no answer.
@@ -288,6 +311,49 @@ impl Client {
         end
     }
 
+    /// Tells `each` every key of a list with its value, as they come: the whole list is of one moment, and is
+    /// never held as a whole. Returns what was answered instead, if anything was.
+    ///
+    /// Another server is asked until a list begins, and none after. It is not recorded.
+    pub fn list(
+        &mut self,
+        local: bool,
+        list: List,
+        mut each: impl FnMut(Bytes, Bytes) -> io::Result<()>,
+    ) -> Result<Option<Reply>, ListError> {
+        let read = Read::List(list);
+        let request = Request::Read { local, read };
+        let give_up_at = Instant::now() + self.settings.deadline;
+        let mut pursuit = Pursuit::new(self, &request, give_up_at);
+        pursuit.send = Client::begin_list;
+        let answer = pursuit.run()?;
+        if !matches!(answer.reply, Reply::List(_)) {
+            return Ok(Some(answer.reply));
+        }
+        // Put back only if it was read to its end.
+        let place = self.current;
+        let mut connection = self.connections[place].take().expect("it answered");
+        // Who is told may take his time: what counts from here on is the server's silence alone.
+        connection.set_deadline(None);
+        let mut told = 0;
+        loop {
+            match connection.next_pair() {
+                Ok(None) => break,
+                Ok(Some((key, value))) => each(key, value).map_err(ListError::Refused)?,
+                Err(error) => {
+                    return Err(ListError::BrokeOff {
+                        server: answer.server,
+                        told,
+                        reason: error.to_string(),
+                    });
+                }
+            }
+            told += 1;
+        }
+        self.connections[place] = Some(connection);
+        Ok(None)
+    }
+
     fn exactly_once(&mut self, write: &Write, give_up_at: Instant) -> Result<Answer, Error> {
         let started = Instant::now();
         let mut refused = String::new();
@@ -353,14 +419,28 @@ impl Client {
         Ok(place.as_mut().expect("just made"))
     }
 
-    /// Sends `request` once, to the current server.
-    fn send_once(&mut self, request: &Request, give_up_at: Instant) -> Sending {
+    /// Sends `request` once, to the current server, and reads the whole reply.
+    fn ask_once(&mut self, request: &Request, give_up_at: Instant) -> Sending {
+        self.send_once(request, give_up_at, Connection::ask)
+    }
+
+    /// Sends the `LIST` once, to the current server, and reads how its reply begins.
+    fn begin_list(&mut self, request: &Request, give_up_at: Instant) -> Sending {
+        self.send_once(request, give_up_at, Connection::begin_list)
+    }
+
+    fn send_once(
+        &mut self,
+        request: &Request,
+        give_up_at: Instant,
+        ask: impl FnOnce(&mut Connection, &Request) -> Result<Reply, ConnectionError>,
+    ) -> Sending {
         let connection = match self.connection(give_up_at) {
             Ok(connection) => connection,
             Err(error) => return Sending::NoConnection(error.to_string()),
         };
         connection.set_deadline(Some(give_up_at));
-        let answer = connection.ask(request);
+        let answer = ask(connection, request);
         // Past its limit of connections a server closes after a NOT_DONE.
         if matches!(answer, Err(_) | Ok(Reply::Error(ErrorCode::NotDone, _))) {
             self.connections[self.current] = None;
@@ -386,6 +466,8 @@ impl Client {
 struct Pursuit<'a> {
     client: &'a mut Client,
     request: &'a Request,
+    /// Sends it once, to the current server.
+    send: fn(&mut Client, &Request, Instant) -> Sending,
     repeat: Repeat,
     started: Instant,
     give_up_at: Instant,
@@ -402,6 +484,7 @@ impl<'a> Pursuit<'a> {
         Self {
             client,
             request,
+            send: Client::ask_once,
             repeat: Repeat::of(request),
             started: Instant::now(),
             give_up_at,
@@ -414,7 +497,7 @@ impl<'a> Pursuit<'a> {
 
     fn run(mut self) -> Result<Answer, Error> {
         loop {
-            let sending = self.client.send_once(self.request, self.give_up_at);
+            let sending = (self.send)(self.client, self.request, self.give_up_at);
             self.sendings += 1;
             self.reached |= !matches!(sending, Sending::NoConnection(_));
             let reason = match sending {

@@ -103,14 +103,19 @@ impl Batch {
         self.error.as_ref()
     }
 
-    /// Whether a command of it may remove all keys.
-    pub fn clears(&self) -> bool {
-        self.commands
+    /// How many keys its commands look at or change at most.
+    pub fn keys(&self) -> usize {
+        let keys = self
+            .commands
             .iter()
-            .any(|numbered| match &numbered.command {
-                Command::Exec(transaction) => transaction.steps.contains(&Step::Clear),
-                _ => false,
-            })
+            .map(|numbered| match &numbered.command {
+                Command::Exec(transaction) if transaction.steps.contains(&Step::Clear) => {
+                    usize::MAX
+                }
+                Command::Exec(transaction) => transaction.watched.len() + transaction.steps.len(),
+                Command::Write(_) | Command::Once { .. } | Command::Session => 1,
+            });
+        keys.fold(0, usize::saturating_add)
     }
 
     /// The hash of the text.
@@ -936,14 +941,20 @@ mod tests {
         assert!(!reads("1234"));
     }
 
-    /// Whoever holds the old state lets go of it in his own time: [`Batch::clears`] tells when.
+    /// Each command and each key of a transaction is one, and a step that clears may be any number.
     #[test]
-    fn only_a_step_that_clears_may_remove_all_keys() {
-        let clears = |text: &str| Batch::read(text.as_bytes()).clears();
-        assert!(clears("n1.1.1 put k v ; n1.1.2 exec 0 2 size clear"));
-        assert!(!clears("n1.1.1 exec 1 clear none 2 size delete clear"));
-        assert!(!clears("n1.1.1 put clear clear ; n1.1.2 session"));
-        assert!(!clears(""));
+    fn a_batch_tells_how_many_keys_it_is_about() {
+        for (text, keys) in [
+            ("", 0),
+            ("n1.1.1 put clear clear ; n1.1.2 session", 2),
+            (
+                "n1.1.1 exec 1 clear none 2 size delete clear ; n1.1.2 once 1 1 delete k",
+                4,
+            ),
+            ("n1.1.1 put k v ; n1.1.2 exec 0 2 size clear", usize::MAX),
+        ] {
+            assert_eq!(Batch::read(text.as_bytes()).keys(), keys, "{text}");
+        }
     }
 
     #[test]

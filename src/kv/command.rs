@@ -344,6 +344,39 @@ pub enum Outcome {
     Changed,
 }
 
+/// Which keys are listed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct List {
+    /// Keys that begin so; empty for all.
+    pub prefix: Bytes,
+    /// Keys from this one on, itself included.
+    pub from: Option<Bytes>,
+    /// The first of those, so many at most.
+    pub limit: Option<u64>,
+}
+
+impl List {
+    /// All keys that begin so.
+    pub fn of(prefix: impl Into<Bytes>) -> Self {
+        let prefix = prefix.into();
+        Self {
+            prefix,
+            ..Self::default()
+        }
+    }
+
+    /// The first key that may be listed.
+    pub fn start(&self) -> &[u8] {
+        let from = self.from.as_deref().unwrap_or_default();
+        from.max(&self.prefix)
+    }
+
+    /// Whether `key` is listed if it is there and there is room for it.
+    pub fn covers(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.prefix) && key >= self.start()
+    }
+}
+
 /// A question about the map. Reads do not go through the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
@@ -357,11 +390,8 @@ pub enum Read {
         /// The keys, in the order in which they are told; one may come more than once.
         keys: Vec<Bytes>,
     },
-    /// All keys that begin so, with their values, in byte order of the keys.
-    List {
-        /// The beginning; empty for all.
-        prefix: Bytes,
-    },
+    /// Keys with their values, in byte order of the keys.
+    List(List),
     /// How long a key still stays.
     Ttl {
         /// The key.

@@ -34,7 +34,7 @@
 use super::batch::{Batch, Numbered};
 use super::change::{change, number};
 use super::command::{
-    Bytes, Command, CommandId, Millis, Outcome, Step, TOLD_BYTES_MAX, Transaction,
+    Bytes, Command, CommandId, List, Millis, Outcome, Step, TOLD_BYTES_MAX, Transaction,
 };
 use super::hash::Hash;
 use super::sessions::Sessions;
@@ -177,15 +177,27 @@ impl Store {
 
     /// All keys that begin with `prefix`, with their values, in byte order of the keys.
     pub fn list(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
-        self.range(Bound::Included(prefix))
-            .take_while(|(key, _)| key.starts_with(prefix))
+        self.listed(&List::of(prefix))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
+    }
+
+    /// The keys of a list, with their values, in byte order of the keys.
+    pub fn listed(&self, list: &List) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        let limit = list.limit.and_then(|limit| usize::try_from(limit).ok());
+        self.range(Bound::Included(list.start()))
+            .take_while(|(key, _)| key.starts_with(&list.prefix))
+            .take(limit.unwrap_or(usize::MAX))
     }
 
     /// All keys from `start` on, with their values, in byte order of the keys.
     pub fn range(&self, start: Bound<&[u8]>) -> impl Iterator<Item = (&Bytes, &Bytes)> {
         self.table.range(start)
+    }
+
+    /// How many keys are over by `time` and still to be removed, as far as `limit`.
+    pub fn overdue(&self, time: Option<Millis>, limit: usize) -> usize {
+        self.table.overdue(time, limit)
     }
 
     /// How many keys there are. Where very many end together, some that are over are counted for a few

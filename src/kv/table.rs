@@ -74,6 +74,13 @@ impl Table {
         self.ends.get_min().map(|&(end, _)| end)
     }
 
+    /// How many entries would be over at this stamp and are still to be removed; counts no further than `limit`.
+    pub(super) fn overdue(&self, stamp: Option<Millis>, limit: usize) -> usize {
+        let time = self.time.max(stamp.unwrap_or(0));
+        let over = self.ends.iter().take_while(|&&(end, _)| end < time);
+        over.take(limit).count()
+    }
+
     fn has_overdue(&self) -> bool {
         self.first_end().is_some_and(|end| end < self.time)
     }

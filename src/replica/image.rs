@@ -40,7 +40,7 @@ const PATIENCE_TICKS: u64 = 500;
 #[derive(Debug, Default)]
 pub(super) struct Images {
     /// The image that peers fetch, and when one did last.
-    sent: Option<(Arc<Store>, u64)>,
+    sent: Option<(Store, u64)>,
     incoming: Option<Incoming>,
     /// The shell makes an image durable at the moment.
     keeping: bool,
@@ -95,7 +95,7 @@ impl Replica {
         let images = &mut self.images;
         if images.wanted && !images.keeping && self.applied > images.durable {
             images.wanted = false;
-            let image = Arc::new(self.store.lock().clone());
+            let image = Arc::new(self.store.image());
             self.keep(image, out);
         }
     }
@@ -122,7 +122,7 @@ impl Replica {
     /// The store becomes an image of a later slot, sessions and counters with it.
     fn install(&mut self, image: &Store, out: &mut Outbox) {
         let (before, slot) = (self.applied, Slot(image.applied()));
-        out.spent = Some(std::mem::replace(&mut *self.store.lock(), image.clone()));
+        out.spent.push(self.store.replace(image.clone()));
         self.applied = slot;
         self.hashes.clear();
         self.hashes.push_back((slot, image.hash()));
@@ -146,13 +146,16 @@ impl Replica {
         };
         // What comes after the image must be had as values.
         let trimmed = self.learner.trimmed();
-        let known = self.images.sent.take().filter(|(image, _)| {
+        let serves = |image: &Store| {
             let held = Slot(image.applied());
             held == slot || slot == Slot::ZERO && held >= trimmed
-        });
-        let (image, place) = match known {
-            Some((image, _)) => (image, asked),
-            None => (Arc::new(self.store.lock().clone()), Place::START),
+        };
+        let (image, place) = match self.images.sent.take() {
+            Some((image, _)) if serves(&image) => (image, asked),
+            before => {
+                out.spent.extend(before.map(|(image, _)| image));
+                (self.store.image(), Place::START)
+            }
         };
         if image.applied() > 0 {
             out.send(To::One(from), piece(&image, &place));
@@ -173,6 +176,7 @@ impl Replica {
             return;
         }
         if *place == start() && self.may_begin(from) {
+            self.give_up_image(out);
             info!("fetching a snapshot that holds all up to {slot} from {from}");
             self.images.incoming = Some(Incoming {
                 from,
@@ -201,7 +205,7 @@ impl Replica {
             }
             (Ok(()), None) => self.finish_image(out),
             (Err(error), _) => {
-                self.images.incoming = None;
+                self.give_up_image(out);
                 out.alarms
                     .push(format!("{from} sent a snapshot that is none: {error}"));
             }
@@ -214,6 +218,13 @@ impl Replica {
         incoming.is_none_or(|known| known.from == from)
     }
 
+    /// Lets go of what has come of an image.
+    fn give_up_image(&mut self, out: &mut Outbox) {
+        let incoming = self.images.incoming.take();
+        out.spent
+            .extend(incoming.map(|incoming| incoming.restore.give_up()));
+    }
+
     fn finish_image(&mut self, out: &mut Outbox) {
         let Some(incoming) = self.images.incoming.take() else {
             return;
@@ -221,10 +232,13 @@ impl Replica {
         let (from, slot) = (incoming.from, incoming.slot);
         match incoming.restore.finish() {
             Ok(store) if store.applied() == slot.0 => self.keep(Arc::new(store), out),
-            Ok(store) => out.alarms.push(format!(
-                "{from} sent a snapshot of s{} for one of {slot}",
-                store.applied()
-            )),
+            Ok(store) => {
+                out.alarms.push(format!(
+                    "{from} sent a snapshot of s{} for one of {slot}",
+                    store.applied()
+                ));
+                out.spent.push(store);
+            }
             Err(error) => out
                 .alarms
                 .push(format!("{from} sent a snapshot that is none: {error}")),
@@ -234,13 +248,14 @@ impl Replica {
     /// Asks again for what did not come, and lets go of what nobody wants.
     pub(super) fn tick_images(&mut self, out: &mut Outbox) {
         let now = self.now;
-        let sent = &mut self.images.sent;
-        drop(sent.take_if(|(_, used)| now >= *used + KEPT_TICKS));
+        let unused = |(_, used): &mut (Store, u64)| now >= *used + KEPT_TICKS;
+        let unused = self.images.sent.take_if(unused);
+        out.spent.extend(unused.map(|(image, _)| image));
         let Some(incoming) = &mut self.images.incoming else {
             return;
         };
         if now >= incoming.came + PATIENCE_TICKS || incoming.slot <= self.applied {
-            self.images.incoming = None;
+            self.give_up_image(out);
         } else if now >= incoming.asked + RETRY_TICKS {
             incoming.asked = now;
             let (slot, place) = (incoming.slot, incoming.place.clone());

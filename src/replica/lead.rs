@@ -185,7 +185,7 @@ impl Replica {
             hash: self
                 .hashes
                 .back()
-                .map_or_else(|| self.store.lock().hash(), |&(_, hash)| hash),
+                .map_or_else(|| self.store.hash(), |&(_, hash)| hash),
             life: self.memory.life(),
             sound: self.memory.is_sound(),
         };

@@ -1,9 +1,6 @@
 //! What is decided becomes what is stored: learning, catching up, applying, comparing.
 
-use std::sync::Arc;
-
 use log::debug;
-use parking_lot::MutexGuard;
 
 use crate::kv::batch::Batch;
 use crate::kv::command::CommandId;
@@ -16,7 +13,11 @@ use crate::paxos::types::{Ballot, NodeId, Slot, Value};
 use super::{Replica, catchup, image};
 
 /// How many slots are applied without letting the readers of the store in between.
-const APPLY_SLOTS_MAX: u64 = 64;
+const APPLY_SLOTS_MAX: usize = 64;
+
+/// Slots that are about so many keys together are applied before more are taken: half of what may be
+/// changed under the store's lock, so that a few ordinary batches are never too many for it.
+const APPLY_KEYS_MIN: usize = 256;
 
 /// For how many of the last slots the state hash is remembered, to be compared with the peers'.
 const HASHES_MAX: usize = 4_096;
@@ -74,34 +75,34 @@ impl Replica {
     /// Applies every decided slot, each once and in order, and answers this server's own clients.
     pub(super) fn apply_decided(&mut self, out: &mut Outbox) {
         while self.applied < self.learner.decided() {
-            let last = self
-                .learner
-                .decided()
-                .min(Slot(self.applied.0 + APPLY_SLOTS_MAX));
-            self.apply_upto(last, out);
+            self.apply_next(out);
         }
     }
 
-    pub(super) fn apply_upto(&mut self, last: Slot, out: &mut Outbox) {
-        let slots = self.applied.0 + 1..=last.0;
-        let batches: Vec<Batch> = slots
-            .clone()
-            .map(|slot| self.read_batch(Slot(slot), out))
-            .collect();
-        let store = Arc::clone(&self.store);
-        let mut store = store.lock();
-        if batches.iter().any(Batch::clears) {
-            // To let go of a million keys takes long: whoever holds what is spent does it.
-            out.spent = Some(store.clone());
+    /// Applies the next decided slot, and those after it that go with it.
+    fn apply_next(&mut self, out: &mut Outbox) {
+        let (mut batches, mut keys, mut last) = (Vec::new(), 0_usize, self.applied);
+        while last < self.learner.decided()
+            && batches.len() < APPLY_SLOTS_MAX
+            && keys < APPLY_KEYS_MIN
+        {
+            last = Slot(last.0 + 1);
+            let batch = self.read_batch(last, out);
+            keys = keys.saturating_add(batch.keys());
+            batches.push(batch);
         }
-        for (slot, batch) in slots.zip(&batches) {
-            store.apply(slot, batch, |id, fate| self.on_fate(id, fate, out));
-            self.applied = Slot(slot);
-            self.hashes.push_back((self.applied, store.hash()));
-        }
-        self.note_time(&store);
-        // parking_lot's locks are not fair by themselves: readers would starve during a long catch-up.
-        MutexGuard::unlock_fair(store);
+        let time = batches.iter().filter_map(Batch::stamp).max();
+        let shared = self.store.clone();
+        let spent = shared.change(keys, time, |store| {
+            for batch in &batches {
+                let slot = Slot(self.applied.0 + 1);
+                store.apply(slot.0, batch, |id, fate| self.on_fate(id, fate, out));
+                self.applied = slot;
+                self.hashes.push_back((slot, store.hash()));
+            }
+            self.note_time(store);
+        });
+        out.spent.extend(spent);
         while self.hashes.len() > HASHES_MAX {
             self.hashes.pop_front();
         }

@@ -10,8 +10,8 @@
 //! `Intake` → a batch is a slot's value → `Accept` → `Accepted` of a majority → `Decided` → applied
 //! in slot order everywhere → answered by the server that took it.
 //!
-//! The store stands behind a lock, because the threads that serve clients read it too; only
-//! [`Replica`] writes to it. Nothing else here is shared.
+//! The store stands behind a lock ([`SharedStore`]), because the threads that serve clients read it too;
+//! only [`Replica`] writes to it. Nothing else here is shared.
 
 mod ballots;
 mod catchup;
@@ -23,6 +23,7 @@ mod memory;
 mod origin;
 mod reads;
 mod serve;
+mod shared;
 mod stamps;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -30,7 +31,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{error, info, warn};
-use parking_lot::Mutex;
 
 use crate::kv::command::{Command, Millis};
 use crate::kv::store::Store;
@@ -52,6 +52,8 @@ use origin::Origin;
 use reads::Reads;
 use stamps::Stamps;
 
+pub use shared::SharedStore;
+
 /// How long one tick is, for a shell with a clock.
 pub const TICK: Duration = Duration::from_millis(10);
 
@@ -64,9 +66,6 @@ const SHOWN_CHARS_MAX: usize = 300;
 
 /// How many bytes the pre-loaded commands have at most: they share one slot.
 pub const PRELOAD_BYTES_MAX: usize = 22 << 20;
-
-/// The store, as the threads that serve clients share it.
-pub type SharedStore = Arc<Mutex<Store>>;
 
 /// What a replica is told when it is made.
 #[derive(Debug, Clone)]
@@ -234,7 +233,7 @@ impl Replica {
             stance_told: Stance::Idle,
             decided_told: Slot::ZERO,
             words: BTreeMap::new(),
-            store: Arc::new(Mutex::new(store)),
+            store: SharedStore::new(store),
             applied,
             time: 0,
             first_end: None,
@@ -252,15 +251,14 @@ impl Replica {
             me,
             members,
         };
-        let store = replica.store();
-        replica.note_time(&store.lock());
+        replica.note_time(&replica.store.image());
         replica.apply_decided(&mut Outbox::default());
         (replica, Record::Start(start))
     }
 
     /// The store. For reading: only the replica writes to it.
     pub fn store(&self) -> SharedStore {
-        Arc::clone(&self.store)
+        self.store.clone()
     }
 
     /// What this server tells of itself.
@@ -279,7 +277,6 @@ impl Replica {
             .acceptor
             .as_ref()
             .map_or(Ballot::ZERO, Acceptor::promised);
-        let store = self.store.lock();
         Status {
             id: self.me,
             role,
@@ -288,18 +285,28 @@ impl Replica {
             decided: self.learner.decided(),
             applied: self.applied,
             trimmed: self.learner.trimmed(),
-            hash: store.hash(),
+            hash: self.store.hash(),
             acceptor_up: self.acceptor.is_some() && self.memory.is_sound(),
-            keys: store.len(),
-            peers: self
-                .members
-                .others(self.me)
-                .map(|peer| {
-                    let beat = self.election.heard(peer, self.now);
-                    (peer, beat.map(|beat| beat.applied))
-                })
-                .collect(),
+            keys: self.store.len(),
+            peers: self.peers().collect(),
         }
+    }
+
+    /// Every slot up to this one is applied.
+    pub fn applied(&self) -> Slot {
+        self.applied
+    }
+
+    /// Up to where each of the other nodes says that it has applied all; none if it is not heard.
+    pub fn peers_applied(&self) -> Vec<Option<Slot>> {
+        self.peers().map(|(_, applied)| applied).collect()
+    }
+
+    fn peers(&self) -> impl Iterator<Item = (NodeId, Option<Slot>)> {
+        self.members.others(self.me).map(|peer| {
+            let beat = self.election.heard(peer, self.now);
+            (peer, beat.map(|beat| beat.applied))
+        })
     }
 
     /// Whether every client has its answer.

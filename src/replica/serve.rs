@@ -79,7 +79,7 @@ impl Replica {
     }
 
     pub(super) fn take_in(&mut self, from: NodeId, value: &Value, out: &mut Outbox) {
-        let store = self.store.lock();
+        let store = &self.store;
         if let Err(error) = self
             .intake
             .on_propose(value.as_bytes(), |origin| store.counter(origin))

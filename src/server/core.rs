@@ -21,6 +21,7 @@ use crate::wire::peer::write_notice;
 
 use super::peers::line_of;
 use super::recorder::{Recorder, Told};
+use super::waits::Waits;
 use super::{SharedOutgoing, spawn, wall_clock};
 
 /// How many events are taken before their results are handed out.
@@ -45,6 +46,10 @@ pub(super) enum Event {
     Requests(Requests),
     /// What is there to tell?
     Status(Sender<(Status, String)>),
+    /// A connection waits for other servers to hold what this one has acknowledged: see [`Waits`].
+    Wait(u64, Sender<usize>),
+    /// It does not wait any longer.
+    WaitOver(u64),
     /// The acceptor's flag was flipped; somebody may wait until it has taken effect.
     AcceptorFlag(Option<Sender<()>>),
     /// The log thread has something to tell.
@@ -85,6 +90,7 @@ pub(super) struct Core {
     acceptor: AcceptorState,
     flag_waiters: Vec<Sender<()>>,
     waiting: HashMap<u64, Waiting>,
+    waits: Waits,
     next_requests: u64,
     next_tick: Instant,
     stop_by: Option<Instant>,
@@ -129,6 +135,7 @@ impl Core {
             acceptor: AcceptorState::Up,
             flag_waiters: Vec::new(),
             waiting: HashMap::new(),
+            waits: Waits::default(),
             next_requests: 0,
             next_tick: Instant::now(),
             stop_by: None,
@@ -164,6 +171,7 @@ impl Core {
         self.follow_flag();
         self.replica.flush(wall_clock(), &mut self.out);
         self.hand_out();
+        self.waits.tell(|| self.replica.peers_applied());
         self.wait_for_disk();
     }
 
@@ -180,6 +188,11 @@ impl Core {
             Event::Status(reply) => {
                 let _ = reply.send((self.replica.status(), self.cluster.clone()));
             }
+            Event::Wait(connection, counts) => {
+                let (upto, peers) = (self.replica.applied(), self.replica.peers_applied());
+                self.waits.begin(connection, counts, upto, &peers);
+            }
+            Event::WaitOver(connection) => self.waits.end(connection),
             Event::AcceptorFlag(waiter) => self.flag_waiters.extend(waiter),
             Event::Wake => {}
             Event::Stop => {
@@ -323,8 +336,8 @@ impl Core {
         if let Some(image) = out.keep {
             self.recorder.keep(image);
         }
-        if let Some(store) = out.spent {
-            drop_elsewhere(store);
+        if !out.spent.is_empty() {
+            drop_elsewhere(out.spent);
         }
         for (ticket, answer) in out.answers {
             self.answer(ticket, answer);

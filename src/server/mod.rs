@@ -30,6 +30,7 @@ mod failure;
 mod listen;
 mod peers;
 mod recorder;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -27,7 +27,7 @@ use super::history::{Call, Operation, Reply};
 use super::watch::Checked;
 use crate::check::history::{End, History, Operation as Judged, OperationId};
 use crate::check::{self, Begins, Report};
-use crate::kv::command::{Bytes, Command, Read, Step, Write};
+use crate::kv::command::{Bytes, Command, List, Read, Step, Write};
 use crate::outbox::Answer;
 use crate::wire::client::{ErrorCode, Reply as Told, Request};
 use std::collections::BTreeSet;
@@ -186,9 +186,7 @@ fn request(call: &Call) -> Request {
         Call::Local(key) => get(true, key),
         Call::List(prefix) => Request::Read {
             local: false,
-            read: Read::List {
-                prefix: prefix.clone(),
-            },
+            read: Read::List(List::of(prefix.clone())),
         },
     }
 }

@@ -199,7 +199,7 @@ impl World {
         let store = run.replica.store();
         let reads = std::mem::take(&mut batch.reads);
         for ticket in reads {
-            let store = store.lock();
+            let store = store.image();
             let at = Slot(store.applied());
             let call = &self.history.operations()[ticket].call;
             if let Call::Get(key) = call {
@@ -212,7 +212,6 @@ impl World {
                 Call::List(prefix) => Reply::List(store.list(prefix)),
                 Call::Command(_) => unreachable!("commands and reads are kept apart"),
             };
-            drop(store);
             self.reply(node, ticket, &reply, at)?;
         }
         self.close_batch(number);

@@ -370,7 +370,7 @@ impl World {
         for node in &self.nodes {
             if let Some(run) = &node.running {
                 let store = run.replica.store();
-                let list = store.lock().list(b"");
+                let list = store.image().list(b"");
                 ensure!(
                     list == model,
                     "I5: the store of {} is not what the log makes",

@@ -15,7 +15,7 @@ use super::servers::Servers;
 use super::{Halt, Torture};
 use crate::client::peek::Peek;
 use crate::client::{Answer, Connection, Error, Lane, Limits};
-use crate::kv::command::{Command, Read, Write};
+use crate::kv::command::{Command, List, Read, Write};
 use crate::paxos::types::NodeId;
 use crate::wire::client::{Reply, Request};
 
@@ -208,9 +208,7 @@ impl Prober {
     pub(super) fn last_words(&mut self, servers: &mut Servers) -> Result<(), String> {
         let list = Request::Read {
             local: false,
-            read: Read::List {
-                prefix: b""[..].into(),
-            },
+            read: Read::List(List::default()),
         };
         let limits = Limits {
             silence: LIST_WITHIN,

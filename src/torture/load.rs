@@ -25,7 +25,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::counts::{Kind, Operations, Outcome};
 use crate::client::Recorder;
 use crate::client::{Answer, Client, Connection, ConnectionError, Error, Lane, Limits, Settings};
-use crate::kv::command::{Bytes, Command, Deadline, ExpireIf, Millis, Read, Write};
+use crate::kv::command::{Bytes, Command, Deadline, ExpireIf, List, Millis, Read, Write};
 use crate::wire::client::{ErrorCode, Reply, Request};
 
 /// For so long the clients use the same keys.
@@ -420,8 +420,8 @@ impl Poster {
                 return (kind, None, request);
             }
             _ => {
-                let prefix = format!("{}/hot", self.epoch).as_bytes().into();
-                return (Kind::List, None, read(Read::List { prefix }));
+                let list = List::of(format!("{}/hot", self.epoch).as_bytes());
+                return (Kind::List, None, read(Read::List(list)));
             }
         };
         (kind, Some(key), request)

@@ -10,5 +10,5 @@ mod help;
 mod reply;
 mod request;
 
-pub use reply::{ErrorCode, Head, Reply, ReplyReader, parse_reply_head};
+pub use reply::{ErrorCode, Head, Reply, ReplyReader, parse_pair, parse_reply_head, write_list};
 pub use request::{LINE_BYTES_MAX, Request, RequestError, parse_request, write_request};

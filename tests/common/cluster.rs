@@ -317,7 +317,7 @@ impl Cluster {
         let readable = answer == Answer::Readable;
         let value = key.filter(|_| readable).and_then(|key| {
             let store = server.replica.as_ref().expect("it answered").store();
-            store.lock().get(&key)
+            store.get(&key)
         });
         self.events.push(Event::Answer(id, ticket, answer, value));
     }
@@ -663,7 +663,7 @@ impl Cluster {
     pub(crate) fn peek(&self, key: &[u8]) -> Option<Bytes> {
         let id = *self.running().first()?;
         let store = self.replica(id).store();
-        store.lock().get(key)
+        store.get(key)
     }
 
     /// The decided values of a running node from `from` on, asked for as a peer would.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use quince::check::{Begins, STATES_MAX, check, format};
 use quince::client::{Client, Lane, Limits, Recorder, Settings};
-use quince::kv::command::{Bytes, Command, Read, Write};
+use quince::kv::command::{Bytes, Command, List, Read, Write};
 use quince::wire::client::Request;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -77,8 +77,8 @@ impl Judged {
         let mut last = client(cluster, self.recorder.lane());
         for server in 0..cluster.servers().len() {
             last.prefer(server);
-            let prefix = Bytes::from(&b""[..]);
-            last.read(Read::List { prefix }).expect("all is well again");
+            let everything = Read::List(List::default());
+            last.read(everything).expect("all is well again");
         }
         drop(last);
         self.recorder.finish().expect("the history is whole");

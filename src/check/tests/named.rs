@@ -315,6 +315,27 @@ fn a_list_is_a_read_of_what_it_shows_and_of_what_it_does_not() {
          c1 2..3 PUT fig 3 -> OK";
     good(&format!("{puts}\n c2 4..5 LIST p -> COUNT 2 pear 1 plum 2"));
     bad(&format!("{puts}\n c2 4..5 LIST p -> COUNT 1 pear 1"));
+    // A list that is full says nothing of what is behind its last key, and one that begins later nothing
+    // of what is before.
+    good(&format!(
+        "{puts}\n c2 4..5 LIST p LIMIT 1 -> COUNT 1 pear 1"
+    ));
+    good(&format!(
+        "{puts}\n c2 4..5 LIST p FROM pf -> COUNT 1 plum 2"
+    ));
+    good(&format!(
+        "{puts}\n c2 4..5 LIST p LIMIT 3 -> COUNT 2 pear 1 plum 2"
+    ));
+    bad(&format!(
+        "{puts}\n c2 4..5 LIST p LIMIT 1 -> COUNT 1 plum 2"
+    ));
+    bad(&format!(
+        "{puts}\n c2 4..5 LIST p LIMIT 2 -> COUNT 1 pear 1"
+    ));
+    bad(&format!(
+        "{puts}\n c2 4..5 LIST p FROM pf -> COUNT 2 pear 1 plum 2"
+    ));
+    bad(&format!("{puts}\n c2 4..5 LIST p FROM pf -> COUNT 0"));
     bad(&format!("{puts}\n c2 4..5 LIST -> COUNT 2 pear 1 plum 2"));
     bad(&format!(
         "{puts}\n c2 4..5 LIST p -> COUNT 3 pear 1 plum 2 pork 1"

@@ -1,7 +1,8 @@
 //! Completion at the prompt: requests, and keys that were typed before or that the server lists.
 //!
 //! Listing goes over a connection of its own, with `LOCAL LIST` so that it never waits for a
-//! majority, and stops at a few hundred keys or a third of a second: a Tab must not hang on a store of a million.
+//! majority, and asks for a few hundred keys, within a third of a second: a Tab must not hang on a store of a
+//! million.
 //! What cannot be had is left out without a word.
 
 use std::collections::BTreeSet;
@@ -11,14 +12,14 @@ use rustyline::completion::Completer;
 use rustyline::{Context, Helper, Highlighter, Hinter, Validator};
 
 use crate::client::{Connection, ConnectionError, Limits};
-use crate::kv::command::{Command, Read};
+use crate::kv::command::{Command, List, Read};
 use crate::text::{self, Blanks, Tokens};
 use crate::wire::client::{Head, Request, parse_reply_head, parse_request, write_request};
 
 /// Keys remembered from what was typed; at the bound, later ones are not remembered.
 const KEYS_SEEN_MAX: usize = 10_000;
 
-/// Keys taken from one listing; the connection is closed on the rest.
+/// How many keys a listing asks for.
 const KEYS_LISTED_MAX: u64 = 200;
 
 /// The longest that a Tab waits for a listing.
@@ -55,7 +56,7 @@ impl Completion {
             Request::Read { read, .. } => match read {
                 Read::Get { key } | Read::Ttl { key } => vec![key],
                 Read::Many { keys } => keys,
-                Read::List { .. } => return,
+                Read::List(_) => return,
             },
             _ => return,
         };
@@ -97,9 +98,10 @@ fn list(server: &str, prefix: &str, keys: &mut BTreeSet<String>) -> Result<(), C
     connection.set_deadline(Some(Instant::now() + LISTING_MAX));
     let request = Request::Read {
         local: true,
-        read: Read::List {
-            prefix: prefix.as_bytes().into(),
-        },
+        read: Read::List(List {
+            limit: Some(KEYS_LISTED_MAX),
+            ..List::of(prefix.as_bytes())
+        }),
     };
     let mut line = Vec::new();
     write_request(&mut line, &request);
@@ -108,7 +110,7 @@ fn list(server: &str, prefix: &str, keys: &mut BTreeSet<String>) -> Result<(), C
     let Ok(Head::Lines(count)) = parse_reply_head(&line) else {
         return Ok(());
     };
-    for _ in 0..count.min(KEYS_LISTED_MAX) {
+    for _ in 0..count {
         connection.read_line(&mut line)?;
         if let Ok(Some(key)) = Tokens::new(&line).next_token() {
             keys.extend(bare(&key));
@@ -215,6 +217,8 @@ fn after_words(text: &str, count: usize) -> Option<usize> {
 mod tests {
     use super::*;
     use rustyline::history::DefaultHistory;
+    use std::io::{BufRead as _, BufReader};
+    use std::net::TcpListener;
 
     fn complete(completion: &Completion, typed: &str) -> (usize, Vec<String>) {
         let history = DefaultHistory::new();
@@ -264,6 +268,22 @@ mod tests {
             (0, vec!["EXPIRE".into(), "exit".into()])
         );
         assert_eq!(complete(&none, "xyz"), (0, vec![]));
+    }
+
+    /// A Tab costs a server of a million keys no more than one of a few.
+    #[test]
+    fn a_listing_asks_for_a_bounded_number_of_keys() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let completion = Completion {
+            server: listener.local_addr().unwrap().to_string(),
+            ..Completion::default()
+        };
+        complete(&completion, "GET ap");
+        // Whether or not it had the patience for an answer, it has asked.
+        let (stream, _) = listener.accept().unwrap();
+        let mut asked = String::new();
+        BufReader::new(stream).read_line(&mut asked).unwrap();
+        assert_eq!(asked, "LOCAL LIST ap LIMIT 200\n");
     }
 
     #[test]

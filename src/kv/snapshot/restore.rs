@@ -89,6 +89,11 @@ impl Restore {
         }
     }
 
+    /// What was read so far, which is no state: for whoever has to drop it where nobody waits.
+    pub fn give_up(self) -> Store {
+        self.store
+    }
+
     fn read_head(&mut self, tokens: &mut Tokens<'_>) -> Result<Turn, ParseError> {
         const EXPECTED: &str = "a slot such as s17";
         let applied = prefixed(tokens, b's', EXPECTED)?;

@@ -151,7 +151,7 @@ pub(super) fn info(server: &Server, sections: &[Bytes], fields: &[(String, Strin
     let keyspace = match field("keys") {
         "0" => String::new(),
         keys => {
-            let mortal = server.store.lock().mortal();
+            let mortal = server.store.mortal();
             format!("db0:keys={keys},expires={mortal},avg_ttl=0\r\n")
         }
     };

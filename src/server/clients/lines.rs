@@ -8,9 +8,11 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
-use crate::kv::command::Read;
+use crate::kv::command::{List, Read};
 use crate::outbox::Answer;
-use crate::wire::client::{ErrorCode, LINE_BYTES_MAX, Reply, Request, RequestError, parse_request};
+use crate::wire::client::{
+    ErrorCode, LINE_BYTES_MAX, Reply, Request, RequestError, parse_request, write_list,
+};
 use crate::wire::lines::{Line, LineBuffer};
 
 use super::run::{Out, Run, STOPPED, Server};
@@ -103,9 +105,21 @@ fn add(run: &mut Run<Then>, request: Request) {
 
 fn finish(server: &Server, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> {
     server.finish(run, out, |then, answer, out| {
+        if let (Then::Read(Read::List(list)), Answer::Readable) = (&then, &answer) {
+            return tell_list(server, list, out);
+        }
         let (bytes, relieve) = out.parts();
         reply(server, then, answer).write_in_parts(bytes, relieve)
     })
+}
+
+/// Tells a list from an image, which is walked twice, to count and to tell: so it takes no memory, however
+/// long it is and however slowly it is read, but for what the store has changed since.
+fn tell_list(server: &Server, list: &List, out: &mut Out<'_>) -> io::Result<()> {
+    let image = server.store.image();
+    let count = image.listed(list).count();
+    let (bytes, relieve) = out.parts();
+    write_list(bytes, relieve, count, image.listed(list))
 }
 
 fn reply(server: &Server, then: Then, answer: Answer) -> Reply {
@@ -115,12 +129,9 @@ fn reply(server: &Server, then: Then, answer: Answer) -> Reply {
         (_, Answer::Unknown(why)) => Reply::error(ErrorCode::Unknown, why),
         (_, Answer::Done(outcome)) => outcome.into(),
         (Then::Read(read), Answer::Readable) => match read {
-            Read::Get { key } => server.store.lock().get(&key).into(),
-            Read::Many { keys } => Reply::values(looks::values(server, &keys)),
-            Read::List { prefix } => {
-                let list = server.store.lock().list(&prefix);
-                Reply::List(list)
-            }
+            Read::Get { key } => server.store.get(&key).into(),
+            Read::Many { keys } => Reply::values(server.store.values(&keys)),
+            Read::List(_) => unreachable!("a list is told piece by piece"),
             Read::Ttl { key } => Reply::remaining(looks::remaining(server, &key)),
         },
         (Then::Status, Answer::Readable) => match server.status() {

@@ -1,7 +1,7 @@
 //! What connections read of the store, whatever they speak.
 //!
-//! A request is one look: all its keys are read under one lock, and what walks through many keys does
-//! so in an image of the store, which costs nothing to take and does not hold anybody up.
+//! A request is one look: what it reads is what the store held at one moment. What walks through many keys
+//! does so in an image of the store, which costs nothing to take and does not hold anybody up.
 
 use std::ops::Bound;
 
@@ -14,34 +14,27 @@ use super::run::Server;
 /// The answer to a question of RESP about the map.
 pub(super) fn look(server: &Server, read: &Read) -> Reply {
     if let Some(keys) = read.keys() {
-        return read.of_values(values(server, keys).into_iter());
+        return read.of_values(server.store.values(keys).into_iter());
     }
     match read {
         Read::Ttl(key, unit) => unit.reply(remaining(server, key)),
         Read::Keys(pattern) => Reply::Array(keys(server, pattern)),
         Read::Scan(scan) => step(server, scan),
-        _ => Reply::count(server.store.lock().len()),
+        _ => Reply::count(server.store.len()),
     }
-}
-
-/// The values of these keys at one moment: all are taken under one lock, and told without it.
-pub(super) fn values(server: &Server, keys: &[Bytes]) -> Vec<Option<Bytes>> {
-    let store = server.store.lock();
-    keys.iter().map(|key| store.get(key)).collect()
 }
 
 /// How long a key still stays, by the clock of this server: it ends by the log, which may have come less
 /// far. So it is an estimate, as good as the servers' clocks agree.
 #[allow(clippy::option_option, reason = "no key, or a key without an end")]
 pub(super) fn remaining(server: &Server, key: &[u8]) -> Option<Option<Millis>> {
-    let store = server.store.lock();
-    store.remaining(key, store.time().max(wall_clock()))
+    server.store.remaining(key, wall_clock())
 }
 
 fn keys(server: &Server, pattern: &[u8]) -> Vec<Reply> {
     let pattern = Pattern::new(pattern);
     let prefix = pattern.prefix();
-    let image = server.store.lock().clone();
+    let image = server.store.image();
     image
         .range(Bound::Included(&prefix))
         .map(|(key, _)| key)
@@ -75,7 +68,7 @@ fn step(server: &Server, scan: &Scan) -> Reply {
         Some(key) if **key >= prefix[..] => Bound::Excluded(&**key),
         _ => Bound::Included(&prefix[..]),
     };
-    let image = server.store.lock().clone();
+    let image = server.store.image();
     let mut range = image
         .range(start)
         .map(|(key, _)| key)

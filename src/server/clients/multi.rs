@@ -45,11 +45,10 @@ impl Watch {
                 "expected at most {WATCHED_MAX} watched keys on a connection"
             ));
         }
-        let store = store.lock();
-        self.watched.extend(keys.into_iter().map(|key| Watched {
-            version: store.version(&key),
-            key,
-        }));
+        let versions = store.versions(&keys);
+        let watched = keys.into_iter().zip(versions);
+        self.watched
+            .extend(watched.map(|(key, version)| Watched { key, version }));
         Reply::OK
     }
 }

@@ -227,10 +227,7 @@ impl Talk<'_> {
     }
 
     fn wait(&self, wait: Wait, out: &mut Out<'_>) -> io::Result<()> {
-        // Nobody waits for this one to hear what is known already.
-        out.flush()?;
-        let reply = wait::wait(self.server, &self.connection.stream, wait)?;
-        self.write(&reply, out)
+        wait::wait(self.server, self.connection, wait, out)
     }
 
     fn finish(&self, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> {

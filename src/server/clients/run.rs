@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use log::info;
 
 use crate::kv::command::Command;
@@ -22,6 +22,7 @@ use crate::replica::{SharedStore, Status};
 
 use super::super::core::{COMMANDS_MAX, Event, Requests};
 use super::super::cost::cpu_time;
+use super::super::lane;
 use super::Open;
 use super::cursors::Cursors;
 
@@ -276,6 +277,21 @@ impl Server {
         let (status_tx, status) = bounded(1);
         self.events.send(Event::Status(status_tx)).ok()?;
         status.recv().ok()
+    }
+
+    /// A connection waits for other servers to hold all that was acknowledged: how many do, now and as often
+    /// as that changes. It ends when the server stops.
+    pub(super) fn begin_wait(&self, connection: u64) -> Receiver<usize> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let (counts_tx, counts) = lane();
+        let _ = self.events.send(Event::Wait(connection, counts_tx));
+        counts
+    }
+
+    /// It does not wait any longer.
+    pub(super) fn end_wait(&self, connection: u64) {
+        let _ = self.events.send(Event::WaitOver(connection));
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Flips the acceptor's flag and waits until that has taken effect.

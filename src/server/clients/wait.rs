@@ -1,118 +1,94 @@
-//! `WAIT`: on how many other servers a connection's writes are.
+//! `WAIT`: a connection's thread waits until enough other servers hold its writes (`server/waits.rs` says
+//! when), the time is up, or its client has gone.
 //!
-//! A write is acknowledged once a majority has it on disk, so so many have it whatever happens. More is
-//! learned from what the others say of themselves: whoever has applied as much as this server had when it
-//! was asked holds every write that it had acknowledged.
+//! A client that has gone and one that merely sends no more look alike until something is sent to it: who
+//! has gone refuses that. So where a client has ended what it sends, the first byte of the reply leaves at
+//! once, which is the same whatever the count will be.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::net::TcpStream;
-use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::paxos::types::Slot;
-use crate::replica::Status;
-use crate::wire::resp::{Reply, Wait};
+use crossbeam_channel::RecvTimeoutError;
 
-use super::run::{STOPPED, Server};
+use crate::wire::resp::{Protocol, Reply, Wait};
 
-/// How often is looked; heartbeats are rarer.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+use super::Connection;
+use super::run::{Out, STOPPED, Server};
+
+/// How often a thread that waits looks whether its client has gone. A gone one is noticed at the second look;
+/// nothing else depends on it.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What the reply begins with if it is a count.
+const COUNT_BEGINS: &[u8] = b":";
 
 /// Waits until as many other servers as asked hold all that this server has acknowledged, or the time
-/// is up, or the client sends no more; tells how many do.
-pub(super) fn wait(server: &Server, stream: &TcpStream, wait: Wait) -> io::Result<Reply> {
-    server.waiting.fetch_add(1, Ordering::Relaxed);
-    let reply = wait_counted(server, stream, wait);
-    server.waiting.fetch_sub(1, Ordering::Relaxed);
-    reply
+/// is up; tells how many do.
+pub(super) fn wait(
+    server: &Server,
+    connection: &Connection,
+    wait: Wait,
+    out: &mut Out<'_>,
+) -> io::Result<()> {
+    // Nobody waits for this one to hear what is known already.
+    out.flush()?;
+    let mut sent: &[u8] = b"";
+    let waited = wait_counted(server, connection, wait, &mut sent);
+    server.end_wait(connection.number);
+    // The same in each version.
+    let mut reply = Vec::new();
+    waited?.write(Protocol::default(), &mut reply);
+    out.bytes
+        .extend_from_slice(reply.strip_prefix(sent).expect("a count was begun"));
+    Ok(())
 }
 
-fn wait_counted(server: &Server, stream: &TcpStream, wait: Wait) -> io::Result<Reply> {
+fn wait_counted(
+    server: &Server,
+    connection: &Connection,
+    wait: Wait,
+    sent: &mut &[u8],
+) -> io::Result<Reply> {
     let by = wait
         .patience
         .and_then(|patience| Instant::now().checked_add(patience));
-    let mut acknowledged = None;
-    loop {
-        let Some((status, _)) = server.ask_status() else {
-            return Ok(Reply::not_done(STOPPED));
-        };
-        let upto = *acknowledged.get_or_insert(status.applied);
-        let holders = holders(&status, upto);
-        let left = by.map_or(LOOK_EVERY, |by| {
-            by.saturating_duration_since(Instant::now()).min(LOOK_EVERY)
-        });
-        if holders >= wait.servers || left.is_zero() || ends_within(stream, left)? {
-            return Ok(Reply::count(holders));
-        }
-    }
-}
-
-/// How many other servers hold every slot up to this one.
-fn holders(status: &Status, upto: Slot) -> usize {
-    let applied = status.peers.iter().filter_map(|&(_, applied)| applied);
-    let known = applied.filter(|&applied| applied >= upto).count();
-    let majority = status.peers.len().div_ceil(2);
-    known.max(majority)
-}
-
-/// Lets some time pass; true if the client ends what it sends before.
-fn ends_within(stream: &TcpStream, time: Duration) -> io::Result<bool> {
-    stream.set_read_timeout(Some(time))?;
-    let ends = match stream.peek(&mut [0]) {
-        Ok(0) => true,
-        Ok(_) => {
-            // The next request is there already, and has to wait.
-            thread::sleep(time);
-            false
-        }
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,
-        Err(error) if error.kind() == ErrorKind::Interrupted => false,
-        Err(error) => return Err(error),
+    let counts = server.begin_wait(connection.number);
+    let Ok(mut count) = counts.recv() else {
+        return Ok(Reply::not_done(STOPPED));
     };
-    stream.set_read_timeout(None)?;
-    Ok(ends)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::paxos::types::{Ballot, NodeId};
-
-    fn status(peers: &[Option<u64>]) -> Status {
-        let node = |number: usize| NodeId::new(u8::try_from(number).unwrap()).unwrap();
-        Status {
-            id: node(1),
-            role: "follower",
-            leader: None,
-            ballot: Ballot::ZERO,
-            decided: Slot(7),
-            applied: Slot(7),
-            trimmed: Slot::ZERO,
-            hash: 0,
-            acceptor_up: true,
-            keys: 0,
-            peers: (2..)
-                .map(node)
-                .zip(peers.iter().map(|applied| applied.map(Slot)))
-                .collect(),
+    while count < wait.servers {
+        let left = by.map_or(LOOK_EVERY, |by| {
+            by.saturating_duration_since(Instant::now())
+        });
+        match counts.recv_timeout(left.min(LOOK_EVERY)) {
+            Ok(changed) => count = changed,
+            Err(RecvTimeoutError::Timeout) if left <= LOOK_EVERY && by.is_some() => break,
+            Err(RecvTimeoutError::Timeout) => look_at_client(&connection.stream, sent)?,
+            // Its first byte says that this is a count, and it is one.
+            Err(RecvTimeoutError::Disconnected) if !sent.is_empty() => break,
+            Err(RecvTimeoutError::Disconnected) => return Ok(Reply::not_done(STOPPED)),
         }
     }
+    Ok(Reply::count(count))
+}
 
-    /// All but one of a majority, or all that a peer is known to have, whichever is more.
-    #[test]
-    fn who_holds_a_write_is_a_majority_or_more() {
-        for (peers, expected) in [
-            (&[][..], 0),
-            (&[None], 1),
-            (&[None, Some(6)], 1),
-            (&[Some(7), Some(8)], 2),
-            (&[None, None, None], 2),
-            (&[Some(6); 4], 2),
-            (&[Some(7), None, Some(8), Some(7)], 3),
-            (&[Some(7); 4], 4),
-        ] {
-            assert_eq!(holders(&status(peers), Slot(7)), expected, "{peers:?}");
+/// Fails if the client has gone.
+fn look_at_client(mut stream: &TcpStream, sent: &mut &[u8]) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false)?;
+    match peeked {
+        Ok(0) if sent.is_empty() => {
+            stream.write_all(COUNT_BEGINS)?;
+            *sent = COUNT_BEGINS;
+            Ok(())
         }
+        Ok(0) => stream.take_error()?.map_or(Ok(()), Err),
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
 }

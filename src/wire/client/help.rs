@@ -13,6 +13,7 @@ pub(super) const LINES: &[&str] = &[
     "CAS key expected new    replace an expected value    CAS pear 2.10 \"2.20 a kilo\"",
     "INCR key [by]           add to a 64-bit integer      INCR visits 5",
     "LIST [prefix]           keys in order, with values   LIST pe",
+    "  [FROM key] [LIMIT n]  from there, so many at most  LIST pe FROM pear LIMIT 9",
     "EXPIRE key seconds      remove a key in that time    EXPIRE pear 3600",
     "TTL key                 how long it stays            TTL pear",
     "LOCAL ...               read what is known here      LOCAL GET pear",
@@ -46,7 +47,7 @@ mod tests {
     fn help_shows_each_request_with_an_example_that_works() {
         let table = || LINES.iter().filter(|line| line.get(52..53) == Some(" "));
         let examples: Vec<&str> = table().skip(1).map(|line| &line[53..]).collect();
-        assert_eq!(examples.len(), 18);
+        assert_eq!(examples.len(), 19);
         for example in examples {
             let request = parse_request(example.as_bytes()).expect(example);
             write_request(&mut Vec::new(), &request);

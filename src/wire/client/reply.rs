@@ -178,24 +178,29 @@ impl Reply {
             Self::Value(value) => write_value(out, b"VALUE", value),
             Self::NotFound => out.extend_from_slice(b"NOT_FOUND"),
             Self::Mismatch(current) => write_value(out, b"MISMATCH", current),
-            Self::List(pairs) => write_lines(out, part, pairs, |out, (key, value)| {
-                text::write_token(out, key, Blanks::None);
-                out.push(b' ');
-                text::write_token(out, value, Blanks::Inside);
-            })?,
-            Self::Values(found) => write_lines(out, part, found, |out, value| match value {
-                Some(value) => write_value(out, b"VALUE", value),
-                None => out.extend_from_slice(b"NOT_FOUND"),
-            })?,
+            Self::List(pairs) => {
+                let lines = pairs.iter().map(|(key, value)| (key, value));
+                return write_list(out, part, pairs.len(), lines);
+            }
+            Self::Values(found) => {
+                write_lines(out, part, found.len(), found, |out, value| match value {
+                    Some(value) => write_value(out, b"VALUE", value),
+                    None => out.extend_from_slice(b"NOT_FOUND"),
+                })?
+            }
             Self::Session(id) => push_text(out, format_args!("SESSION {id}")),
-            Self::Status(fields) => write_lines(out, part, fields, |out, (field, value)| {
-                text::write_token(out, field.as_bytes(), Blanks::None);
-                out.push(b' ');
-                text::write_token(out, value.as_bytes(), Blanks::Inside);
-            })?,
+            Self::Status(fields) => {
+                write_lines(out, part, fields.len(), fields, |out, (field, value)| {
+                    text::write_token(out, field.as_bytes(), Blanks::None);
+                    out.push(b' ');
+                    text::write_token(out, value.as_bytes(), Blanks::Inside);
+                })?
+            }
             Self::Pong => out.extend_from_slice(b"PONG"),
             Self::Help(lines) => {
-                write_lines(out, part, lines, |out, line| push_one_line(out, line))?;
+                write_lines(out, part, lines.len(), lines, |out, line| {
+                    push_one_line(out, line);
+                })?;
             }
             Self::Bye => out.extend_from_slice(b"BYE"),
             Self::Error(code, text) => {
@@ -228,15 +233,36 @@ fn write_value(out: &mut Vec<u8>, verb: &[u8], value: &[u8]) {
 fn write_lines<T, E>(
     out: &mut Vec<u8>,
     mut part: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
-    lines: &[T],
-    write: impl Fn(&mut Vec<u8>, &T),
+    count: usize,
+    lines: impl IntoIterator<Item = T>,
+    write: impl Fn(&mut Vec<u8>, T),
 ) -> Result<(), E> {
-    push_text(out, format_args!("COUNT {}", lines.len()));
+    push_text(out, format_args!("COUNT {count}"));
     for line in lines {
         out.push(b'\n');
         part(out)?;
         write(out, line);
     }
+    Ok(())
+}
+
+/// Appends a [`Reply::List`] of these `count` pairs, as [`Reply::write_in_parts`] does, without holding
+/// them all.
+///
+/// # Errors
+/// What `part` returns.
+pub fn write_list<'a, E>(
+    out: &mut Vec<u8>,
+    part: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+    count: usize,
+    pairs: impl IntoIterator<Item = (&'a Bytes, &'a Bytes)>,
+) -> Result<(), E> {
+    write_lines(out, part, count, pairs, |out, (key, value)| {
+        text::write_token(out, key, Blanks::None);
+        out.push(b' ');
+        text::write_token(out, value, Blanks::Inside);
+    })?;
+    out.push(b'\n');
     Ok(())
 }
 
@@ -355,9 +381,12 @@ fn parse_error(mut tokens: Tokens<'_>) -> Result<Reply, ParseError> {
     Ok(Reply::Error(code, text))
 }
 
-/// A line of `LIST`: key and value.
-fn parse_pair(line: &[u8]) -> Result<(Bytes, Bytes), ParseError> {
-    let mut tokens = Tokens::new(line);
+/// Reads a line of `LIST`: key and value.
+///
+/// # Errors
+/// Whatever is no such line.
+pub fn parse_pair(line: &[u8]) -> Result<(Bytes, Bytes), ParseError> {
+    let mut tokens = Tokens::new(without_cr(line));
     let key = tokens.need("a key")?;
     Ok((key.into(), parse_value(tokens)?))
 }
@@ -395,7 +424,7 @@ impl ReplyReader {
     pub fn new(request: &Request) -> Self {
         let reply = match request {
             Request::Read {
-                read: Read::List { .. },
+                read: Read::List(_),
                 ..
             } => Some(Reply::List(Vec::new())),
             Request::Read {

@@ -12,20 +12,21 @@
 //! | `ONCE session seq` and one of the six | [`Command::Once`] |
 //! | `GET key`, `GET:key` | [`Read::Get`] |
 //! | `MGET key [key ...]` | [`Read::Many`] |
-//! | `LIST [prefix]` | [`Read::List`] |
+//! | `LIST [prefix] [FROM key] [LIMIT n]` | [`Read::List`] |
 //! | `TTL key` | [`Read::Ttl`] |
 //! | `LOCAL` and one of these four | the same, local |
 //! | `STATUS`, `PING`, `HELP`, `FAIL`, `RECOVER` | those |
 //! | `QUIT`, `EXIT` | [`Request::Quit`] |
 //!
 //! The value of `PUT` and `APPEND` is one token if it is quoted, and the rest of the line if not. Behind
-//! a colon nothing is quoted: key and value are the bytes that stand there.
+//! a colon nothing is quoted: key and value are the bytes that stand there. A prefix that is the word `FROM`
+//! or `LIMIT`, in small letters too, is quoted.
 
 use super::reply::{ErrorCode, Reply};
 use crate::kv::batch;
 use crate::kv::command::{
-    Bytes, Command, Deadline, ExpireIf, KEY_BYTES_MAX, MILLIS_MAX, Read, STEPS_MAX, SessionId,
-    VALUE_BYTES_MAX, Write,
+    Bytes, Command, Deadline, ExpireIf, KEY_BYTES_MAX, List, MILLIS_MAX, Read, STEPS_MAX,
+    SessionId, VALUE_BYTES_MAX, Write,
 };
 use crate::text::{self, Blanks, ParseError, Tokens};
 use std::borrow::Cow;
@@ -278,6 +279,10 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    fn next_is_quoted(&self) -> bool {
+        matches!(&self.form, Form::Tokens(tokens) if tokens.next_is_quoted())
+    }
+
     fn token(&mut self, expected: &str) -> Result<Cow<'a, [u8]>, ParseError> {
         self.next()?.ok_or_else(|| ParseError::at_end(expected))
     }
@@ -316,7 +321,7 @@ impl<'a> Arguments<'a> {
     fn last_value(mut self) -> Result<Bytes, RequestError> {
         const EXPECTED: &str = "a value after the key";
         match &self.form {
-            Form::Tokens(tokens) if tokens.next_is_quoted() => {
+            Form::Tokens(_) if self.next_is_quoted() => {
                 let value = self.value(EXPECTED)?;
                 self.end("the end of the line after a quoted value")?;
                 Ok(value)
@@ -440,25 +445,64 @@ fn parse_read(
             arguments.end("the end of the line after the key")?;
             Read::Ttl { key }
         }
-        Question::List if arguments.rest().is_empty() => Read::List {
-            prefix: Bytes::default(),
-        },
-        Question::List => {
-            let prefix = arguments.token("a prefix")?;
-            if prefix.len() > KEY_BYTES_MAX {
-                return Err(RequestError::too_long(
-                    "a prefix",
-                    KEY_BYTES_MAX,
-                    prefix.len(),
-                ));
-            }
-            arguments.end("the end of the line after the prefix")?;
-            Read::List {
-                prefix: prefix.into(),
-            }
-        }
+        Question::List => Read::List(parse_list(arguments)?),
     };
     Ok(Request::Read { local, read })
+}
+
+/// What begins a part of a `LIST`, unless it is quoted.
+#[derive(Clone, Copy)]
+enum ListWord {
+    From,
+    Limit,
+}
+
+impl ListWord {
+    fn from_name(name: &[u8]) -> Option<Self> {
+        match name {
+            _ if name.eq_ignore_ascii_case(b"FROM") => Some(Self::From),
+            _ if name.eq_ignore_ascii_case(b"LIMIT") => Some(Self::Limit),
+            _ => None,
+        }
+    }
+}
+
+fn parse_list(mut arguments: Arguments<'_>) -> Result<List, RequestError> {
+    let mut list = List::default();
+    let mut first = true;
+    while !arguments.rest().is_empty() {
+        let quoted = arguments.next_is_quoted();
+        let token = arguments.token("a prefix")?;
+        let word = ListWord::from_name(&token).filter(|_| !quoted);
+        match word {
+            Some(ListWord::From) if list.from.is_none() => {
+                if arguments.rest().is_empty() {
+                    let expected = "a key after FROM (a prefix that is this word is quoted)";
+                    return Err(ParseError::at_end(expected).into());
+                }
+                arguments.name = b"FROM";
+                list.from = Some(arguments.key()?);
+            }
+            Some(ListWord::Limit) if list.limit.is_none() => {
+                const EXPECTED: &str =
+                    "a number of keys from 1 after LIMIT (a prefix that is this word is quoted)";
+                let token = arguments.token(EXPECTED)?;
+                let limit = text::number(&token).filter(|&limit| limit > 0);
+                list.limit = Some(limit.ok_or_else(|| ParseError::at(EXPECTED, &token))?);
+            }
+            None if first && token.len() > KEY_BYTES_MAX => {
+                let found = token.len();
+                return Err(RequestError::too_long("a prefix", KEY_BYTES_MAX, found));
+            }
+            None if first => list.prefix = token.into(),
+            _ => {
+                let expected = "FROM key, LIMIT n, each once, or the end of the line";
+                return Err(ParseError::at(expected, &token).into());
+            }
+        }
+        first = false;
+    }
+    Ok(list)
 }
 
 /// A word that cannot be the id of a session is one the cluster does not know: session 0, which was
@@ -499,8 +543,7 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request) {
             match read {
                 Read::Get { key } => write_words(out, b"GET", [key]),
                 Read::Many { keys } => write_words(out, b"MGET", keys),
-                Read::List { prefix } if prefix.is_empty() => out.extend_from_slice(b"LIST"),
-                Read::List { prefix } => write_words(out, b"LIST", [prefix]),
+                Read::List(list) => write_list(out, list),
                 Read::Ttl { key } => write_words(out, b"TTL", [key]),
             }
         }
@@ -533,6 +576,22 @@ fn write_change(out: &mut Vec<u8>, write: &Write) {
             write!(out, " {}", millis / 1_000).expect("a vector takes every byte");
         }
         other => batch::write_change(out, other),
+    }
+}
+
+fn write_list(out: &mut Vec<u8>, list: &List) {
+    out.extend_from_slice(b"LIST");
+    if ListWord::from_name(&list.prefix).is_some() {
+        out.push(b' ');
+        text::write_quoted(out, &list.prefix);
+    } else if !list.prefix.is_empty() {
+        write_words(out, b"", [&list.prefix]);
+    }
+    if let Some(from) = &list.from {
+        write_words(out, b" FROM", [from]);
+    }
+    if let Some(limit) = list.limit {
+        write!(out, " LIMIT {limit}").expect("a vector takes every byte");
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kv::command::Command;
+use crate::kv::command::{Command, List};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ fn request_for(reply: &Reply) -> Request {
     match reply {
         Reply::List(_) => Request::Read {
             local: false,
-            read: Read::List { prefix: bytes("") },
+            read: Read::List(List::default()),
         },
         Reply::Values(found) => Request::Read {
             local: false,

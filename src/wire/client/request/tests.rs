@@ -76,10 +76,18 @@ fn expire(seconds: u64) -> Write {
 }
 
 fn list(local: bool, prefix: &str) -> Request {
-    let read = Read::List {
-        prefix: bytes(prefix),
-    };
+    let read = Read::List(List::of(bytes(prefix)));
     Request::Read { local, read }
+}
+
+fn part(prefix: &str, from: Option<&str>, limit: Option<u64>) -> Request {
+    let (prefix, from) = (bytes(prefix), from.map(bytes));
+    let read = Read::List(List {
+        prefix,
+        from,
+        limit,
+    });
+    Request::Read { local: false, read }
 }
 
 fn check(lines: Vec<(&str, Request)>) {
@@ -273,6 +281,58 @@ fn missing_arguments_are_named() {
     }
 }
 
+/// A prefix may be any word but two, and those in quotes; after `FROM` a word is a key.
+#[test]
+fn a_list_may_begin_at_a_key_and_have_a_limit() {
+    check(vec![
+        ("LIST LIMIT 3", part("", None, Some(3))),
+        ("list ap limit 3", part("ap", None, Some(3))),
+        ("LIST FROM pear", part("", Some("pear"), None)),
+        (
+            "LIST ap FROM \"a b\" LIMIT 3",
+            part("ap", Some("a b"), Some(3)),
+        ),
+        (
+            "LIST ap LIMIT 3 FROM pear",
+            part("ap", Some("pear"), Some(3)),
+        ),
+        ("LIST FROM FROM LIMIT 1", part("", Some("FROM"), Some(1))),
+        ("LIST FROM limit", part("", Some("limit"), None)),
+        ("LIST FROM \"limit\"", part("", Some("limit"), None)),
+        ("LIST \"FROM\" FROM from", part("FROM", Some("from"), None)),
+        ("LIST \"limit\"", list(false, "limit")),
+        ("LIST FROMM", list(false, "FROMM")),
+        (
+            "LIST LIMIT 18446744073709551615",
+            part("", None, Some(u64::MAX)),
+        ),
+    ]);
+    let after_from = "a key after FROM (a prefix that is this word is quoted)";
+    let after_limit = "a number of keys from 1 after LIMIT (a prefix that is this word is quoted)";
+    let more = "FROM key, LIMIT n, each once, or the end of the line";
+    for (line, expected, found) in [
+        ("LIST FROM", after_from, "the end of the line"),
+        ("LIST from ", after_from, "the end of the line"),
+        ("LIST LIMIT", after_limit, "the end of the line"),
+        ("LIST LIMIT 0", after_limit, "\"0\""),
+        ("LIST LIMIT -1", after_limit, "\"-1\""),
+        ("LIST limit pear", after_limit, "\"pear\""),
+        ("LIST a b", more, "\"b\""),
+        ("LIST \"a\" \"FROM\" b", more, "\"FROM\""),
+        ("LIST FROM a FROM b", more, "\"FROM\""),
+        ("LIST LIMIT 1 LIMIT 2", more, "\"LIMIT\""),
+        ("LIST LIMIT 1 a", more, "\"a\""),
+        (
+            "LIST FROM \"\"",
+            "a key of at least 1 byte after FROM",
+            "\"\"",
+        ),
+    ] {
+        let error = format!("ERROR BAD_REQUEST expected {expected}, found {found}");
+        check_errors(&[(line, &error)]);
+    }
+}
+
 #[test]
 fn a_token_too_many_is_shown() {
     for (line, place, found) in [
@@ -289,7 +349,6 @@ fn a_token_too_many_is_shown() {
             "c d",
         ),
         ("INCR k 1 2", "the number", "2"),
-        ("LIST a b", "the prefix", "b"),
         ("LOCAL GET k extra", "the key", "extra"),
         ("SESSION 1", "the request", "1"),
         ("STATUS x", "the request", "x"),
@@ -425,6 +484,7 @@ fn keys_values_and_lines_have_limits() {
         (&format!("PUT k \"{value}v\""), long_value),
         (&format!("CAS k {value}v a"), long_value),
         (&format!("CAS k a {value}v"), long_value),
+        (&format!("LIST FROM {key}k"), long_key),
         (
             &format!("LIST {key}k"),
             "ERROR TOO_LONG expected a prefix of at most 1024 bytes, found 1025 bytes",
@@ -536,6 +596,18 @@ fn any_change() -> impl Strategy<Value = Write> {
     ]
 }
 
+fn any_list() -> impl Strategy<Value = List> {
+    let words = ["from", "FROM", "Limit", "limit 3", "LIMIT"];
+    let word = prop::sample::select(words.to_vec()).prop_map(bytes);
+    let prefix = prop_oneof![any_bytes(0), word.clone()];
+    let from = prop::option::of(prop_oneof![any_bytes(1), word]);
+    (prefix, from, prop::option::of(1..=u64::MAX)).prop_map(|(prefix, from, limit)| List {
+        prefix,
+        from,
+        limit,
+    })
+}
+
 fn any_request() -> impl Strategy<Value = Request> {
     prop_oneof![
         any_change().prop_map(change),
@@ -553,9 +625,9 @@ fn any_request() -> impl Strategy<Value = Request> {
             local,
             read: Read::Many { keys }
         }),
-        (any::<bool>(), any_bytes(0)).prop_map(|(local, prefix)| Request::Read {
+        (any::<bool>(), any_list()).prop_map(|(local, list)| Request::Read {
             local,
-            read: Read::List { prefix }
+            read: Read::List(list)
         }),
         prop::sample::select(vec![
             Request::Write(Command::Session),
@@ -587,6 +659,7 @@ proptest! {
     fn no_line_makes_the_reader_panic(
         verb in prop::sample::select(vec![
             "", "PUT ", "PUT:", "APPEND k ", "GET:", "MGET ", "CAS ", "INCR k ", "EXPIRE k ", "LIST ",
+            "LIST FROM ", "LIST LIMIT ",
             "LOCAL ", "LOCAL GET ", "ONCE ", "ONCE 1 1 ", "ONCE 1 1 PUT:", "PING ",
         ]),
         rest in prop_oneof![any_bytes(0), vec(any::<u8>(), 0..60).prop_map(Bytes::from)],
@@ -606,7 +679,7 @@ proptest! {
 #[test]
 fn a_list_of_everything_is_asked_for_by_its_word_alone() {
     let mut line = Vec::new();
-    let read = Read::List { prefix: bytes("") };
+    let read = Read::List(List::default());
     write_request(&mut line, &Request::Read { local: false, read });
     assert_eq!(line, b"LIST\n");
 }
