@@ -258,7 +258,8 @@ impl Talk<'_> {
                 multi::told(items, outcomes)
             }
             // A watched key was changed.
-            (Then::Exec(_), Answer::Done(_)) => Reply::NullArray,
+            (Then::Exec(_), Answer::Done(Outcome::Changed)) => Reply::NullArray,
+            (Then::Exec(_), Answer::Done(_)) => Reply::untold(),
             // Nothing was asked of the log.
             (Then::Exec(items), Answer::Readable) => multi::told(items, Vec::new()),
             (Then::Read(read), _) => looks::look(self.server, &read),

@@ -95,64 +95,90 @@ pub fn too_large(steps: usize, bytes: usize) -> Option<Reply> {
 }
 
 impl Tell {
-    /// Tells what the next `count` outcomes came to, and takes no more than those.
+    /// Tells what the next `count` outcomes came to, and takes no more than those. What is missing, or is
+    /// none of those that a command can come to, is an error and never a success.
     pub fn told(self, outcomes: &mut impl Iterator<Item = Outcome>, count: usize) -> Reply {
-        let mut own = outcomes.by_ref().take(count);
-        let reply = match self {
-            Self::Count => count_of(own.by_ref()),
-            Self::All => Reply::OK,
-            Self::Read(read) => read.of_outcomes(own.by_ref()),
-            tell => match own.next() {
-                Some(outcome) => tell.of_one(outcome),
-                None => Reply::OK,
+        let own: Vec<Outcome> = outcomes.take(count).collect();
+        if own.len() < count {
+            return Reply::untold();
+        }
+        match self {
+            Self::Read(read) => read.of_outcomes(own),
+            Self::Count => count_of(own),
+            Self::All => all_of(own),
+            Self::Before => before_of(own),
+            Self::Done | Self::Instead => match <[Outcome; 1]>::try_from(own) {
+                Ok([Outcome::Ok]) if self == Self::Instead => Reply::Integer(1),
+                Ok([outcome]) => of_one(outcome),
+                Err(_) => Reply::untold(),
             },
-        };
-        own.for_each(drop);
-        reply
-    }
-
-    fn of_one(self, outcome: Outcome) -> Reply {
-        match outcome {
-            Outcome::Ok if self == Self::Instead => Reply::Integer(1),
-            Outcome::Ok | Outcome::Steps(_) => Reply::OK,
-            Outcome::NotFound | Outcome::Unmet => Reply::Null,
-            Outcome::Mismatch(value) | Outcome::Value(value) => Reply::Bulk(value),
-            Outcome::Number(number) => Reply::Integer(number),
-            Outcome::Session(SessionId(id)) => {
-                Reply::Integer(i64::try_from(id).expect("sessions are counted from 1"))
-            }
-            Outcome::NotANumber(OUT_OF_RANGE) => {
-                Reply::error("increment or decrement would overflow")
-            }
-            Outcome::NotANumber(_) => Reply::from(RequestError::not_an_integer()),
-            Outcome::StaleSeq(last) => Reply::Error(
-                format!("STALESEQ expected seq {last}, the last of this session, or a higher one")
-                    .into(),
-            ),
-            Outcome::NoSession => Reply::Error(
-                "NOSESSION no such session: it was never opened or has ended (SESSION opens one)"
-                    .into(),
-            ),
-            Outcome::TooLong => {
-                Reply::error("string exceeds maximum allowed size (proto-max-bulk-len)")
-            }
-            Outcome::Remaining(found) => super::look::Unit::Millis.reply(Some(found)),
-            Outcome::Changed => Reply::NullArray,
         }
     }
 }
 
-/// How many did something; an error, if one says why none could.
-fn count_of(outcomes: impl Iterator<Item = Outcome>) -> Reply {
+/// What one outcome is told as by itself. Behind `ONCE` it may be that of another command, which had the
+/// same seq: so this knows no command, and says done of none that did nothing.
+fn of_one(outcome: Outcome) -> Reply {
+    match outcome {
+        Outcome::Ok => Reply::OK,
+        Outcome::NotFound | Outcome::Unmet => Reply::Null,
+        Outcome::Mismatch(value) | Outcome::Value(value) => Reply::Bulk(value),
+        Outcome::Number(number) => Reply::Integer(number),
+        Outcome::Session(SessionId(id)) => {
+            Reply::Integer(i64::try_from(id).expect("sessions are counted from 1"))
+        }
+        Outcome::NotANumber(OUT_OF_RANGE) => Reply::error("increment or decrement would overflow"),
+        Outcome::NotANumber(_) => Reply::from(RequestError::not_an_integer()),
+        Outcome::StaleSeq(last) => Reply::Error(
+            format!("STALESEQ expected seq {last}, the last of this session, or a higher one")
+                .into(),
+        ),
+        Outcome::NoSession => Reply::Error(
+            "NOSESSION no such session: it was never opened or has ended (SESSION opens one)"
+                .into(),
+        ),
+        Outcome::TooLong => {
+            Reply::error("string exceeds maximum allowed size (proto-max-bulk-len)")
+        }
+        Outcome::Remaining(found) => super::look::Unit::Millis.reply(Some(found)),
+        Outcome::Changed => Reply::NullArray,
+        Outcome::Steps(_) => Reply::untold(),
+    }
+}
+
+/// How many did something; another outcome, if one is no answer to that.
+fn count_of(outcomes: Vec<Outcome>) -> Reply {
     let mut count = 0;
     for outcome in outcomes {
         match outcome {
             Outcome::Ok => count += 1,
             Outcome::NotFound | Outcome::Unmet => {}
-            other => return Tell::Done.of_one(other),
+            other => return of_one(other),
         }
     }
     Reply::count(count)
+}
+
+/// `OK` if all did something; else the first that did not.
+fn all_of(outcomes: Vec<Outcome>) -> Reply {
+    let failed = outcomes.into_iter().find(|outcome| *outcome != Outcome::Ok);
+    failed.map_or(Reply::OK, of_one)
+}
+
+/// What was there before the change.
+fn before_of(outcomes: Vec<Outcome>) -> Reply {
+    match <[Outcome; 2]>::try_from(outcomes) {
+        Ok([found, Outcome::Ok | Outcome::NotFound | Outcome::Unmet]) => match found {
+            Outcome::Value(value) => Reply::Bulk(value),
+            Outcome::NotFound => Reply::Null,
+            Outcome::TooLong => {
+                Reply::error("done, but this transaction reads more than fits into one reply")
+            }
+            _ => Reply::untold(),
+        },
+        Ok([_, failed]) => of_one(failed),
+        Err(_) => Reply::untold(),
+    }
 }
 
 /// Reads what goes through the log.
@@ -475,3 +501,6 @@ pub(super) fn transaction(row: &Row, _: Arguments<'_>) -> Result<Request, Reques
         _ => Request::Unwatch,
     })
 }
+
+#[cfg(test)]
+mod tests;
