@@ -303,6 +303,7 @@ fn an_outcome_that_is_missing_or_unexpected_is_never_told_as_done() {
         Tell::Instead,
         Tell::All,
         Tell::Before,
+        Tell::Time,
     ];
     let ways = || {
         changes
