@@ -259,9 +259,10 @@ pub(super) fn integer(text: &[u8]) -> Result<i64, RequestError> {
 
 /// `WAIT servers milliseconds`; 0 milliseconds are for ever.
 pub(super) fn wait(_: &Row, arguments: Arguments<'_>) -> Result<Request, RequestError> {
-    let number = |at| integer(arguments.get(at).unwrap_or_default());
-    let servers = usize::try_from(number(1)?).unwrap_or(0);
-    let millis = u64::try_from(number(2)?).map_err(|_| RequestError::new("timeout is negative"))?;
+    let servers = usize::try_from(integer(argument(arguments, 1))?).unwrap_or(0);
+    let millis = integer(argument(arguments, 2))
+        .map_err(|_| RequestError::new("timeout is not an integer or out of range"))?;
+    let millis = u64::try_from(millis).map_err(|_| RequestError::new("timeout is negative"))?;
     Ok(Request::Wait(Wait {
         servers,
         patience: (millis > 0).then(|| Duration::from_millis(millis)),

@@ -658,6 +658,10 @@ fn what_is_refused_names_its_reason() {
         ("GET ", "ERR expected a key of at least 1 byte"),
         ("WAIT 1 -1", "ERR timeout is negative"),
         ("WAIT all 0", "ERR value is not an integer or out of range"),
+        (
+            "WAIT 0 long",
+            "ERR timeout is not an integer or out of range",
+        ),
     ] {
         refuses(text, error);
     }
