@@ -10,7 +10,7 @@ mod processes;
 mod programs;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -262,7 +262,7 @@ fn requests() -> Vec<String> {
 }
 
 /// A reply, as it stands on the wire, but for its line ends.
-fn reply(stream: &mut impl std::io::BufRead) -> String {
+fn reply(stream: &mut impl BufRead) -> String {
     let mut line = String::new();
     stream.read_line(&mut line).expect("a reply");
     let head = line.trim_end().to_owned();
@@ -479,7 +479,7 @@ const TALKS: &[&[&str]] = &[
         "GETRANGE a x y",
         "SELECT x",
         "AUTH a b c",
-        "CLUSTER x",
+        "CLUSTER INFO",
         "EXEC",
     ],
     &["SET a word", "MULTI", "INCR a", "GET a", "EXEC"],
@@ -562,19 +562,15 @@ fn a_frame_is_taken_or_refused_as_in_redis() {
     for http in ["POST / HTTP/1.1", "post", "Host: localhost", "hOST: x"] {
         for target in [&redis, &quince] {
             let mut server = Server::open(target);
-            let page = format!("*1\r\n$4\r\nPING\r\n{http}\r\n\r\nSET stolen x\r\nGET stolen\r\n");
-            server
-                .stream
-                .write_all(page.as_bytes())
-                .expect("it takes it");
+            assert_eq!(server.ask_all(&["PING".to_owned()]), ["+PONG"]);
+            let page = format!("{http}\r\n\r\nSET stolen x\r\nGET stolen\r\n");
+            server.stream.write_all(page.as_bytes()).expect("a socket");
             let mut said = Vec::new();
-            // It may be closed while there is something to read.
-            let _ = server.replies.read_until(0, &mut said);
+            // A connection that is closed with bytes on the way may be reset.
+            let _ = server.replies.read_to_end(&mut said);
             let said = String::from_utf8_lossy(&said).into_owned();
-            assert!(
-                said.starts_with("+PONG\r\n") && !said.contains("OK"),
-                "{said}"
-            );
+            assert!(said.is_empty() || said.starts_with("-ERR "), "{said}");
+            assert!(said.lines().count() < 2, "{said}");
         }
     }
     for target in [&redis, &quince] {
