@@ -216,6 +216,15 @@ fn every_command_on_the_map_has_its_reply() {
             "-STALESEQ expected seq 2, the last of this session, or a higher one",
         ),
         (
+            "ONCE 1 1 MSET visits 1",
+            "-STALESEQ expected seq 2, the last of this session, or a higher one",
+        ),
+        (
+            "ONCE 999 1 MSET visits 1",
+            "-NOSESSION no such session: it was never opened or has ended (SESSION opens one)",
+        ),
+        ("GET visits", "-9"),
+        (
             "ONCE 2 1 INCR visits",
             "-NOSESSION no such session: it was never opened or has ended (SESSION opens one)",
         ),
@@ -360,7 +369,7 @@ fn what_cannot_be_kept_is_refused_and_not_done() {
         "EXPIRE k 1 XX LT",
         "EXEC",
         "DISCARD",
-        "TIME",
+        "EXPIRE k -9223372036854776",
         "WAIT 1 -1",
         "SELECT 1",
         "CLUSTER INFO",
@@ -570,6 +579,95 @@ fn keys_and_values_are_any_bytes() {
     assert_eq!(other.value().elements(), expected);
 }
 
+/// As in Redis: a mistake that is no matter of names and numbers of words fails alone.
+#[test]
+fn a_mistake_in_a_transaction_spoils_what_it_would_spoil_in_redis() {
+    let cluster = single(&[]);
+    let mut resp = Resp::open(&cluster, 1);
+    resp.converse(&[
+        ("MULTI", "+OK"),
+        ("SET k v EX 0", "+QUEUED"),
+        ("MSET a 1 b", "+QUEUED"),
+        ("INCR n", "+QUEUED"),
+        ("SELECT 99", "+QUEUED"),
+        (
+            "EXEC",
+            "[-ERR invalid expire time in 'set' command \
+             -ERR wrong number of arguments for 'mset' command :1 -ERR DB index is out of range]",
+        ),
+        ("EXISTS k a", ":0"),
+        ("WATCH n", "+OK"),
+        ("MULTI", "+OK"),
+        ("INCR n", "+QUEUED"),
+        (
+            "EXEC blah",
+            "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' \
+             command",
+        ),
+        // It is over, and so is what was watched.
+        ("EXEC", "-ERR EXEC without MULTI"),
+        ("INCR n", ":2"),
+        ("MULTI", "+OK"),
+        ("INCR n", "+QUEUED"),
+        ("EXEC", "[:3]"),
+        (
+            "EXEC blah",
+            "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' \
+             command",
+        ),
+        ("MULTI", "+OK"),
+        ("INCR n", "+QUEUED"),
+        ("SET k", "-ERR wrong number of arguments for 'set' command"),
+        (
+            "EXEC",
+            "-EXECABORT Transaction discarded because of previous errors.",
+        ),
+        ("GET n", "3"),
+    ]);
+}
+
+/// It is the log's: it never goes back, whichever server is asked, and is near the machine's clock.
+#[test]
+fn the_time_is_one_for_all_servers() {
+    let cluster = three();
+    let mut servers: Vec<Resp> = (1..=3).map(|id| Resp::open(&cluster, id)).collect();
+    let micros = |value: Value| {
+        let parts = value.elements();
+        let parts: Vec<u128> = (parts.iter())
+            .map(|part| part.to_string().parse().expect("a number"))
+            .collect();
+        assert!(parts.len() == 2 && parts[1] < 1_000_000, "{parts:?}");
+        parts[0] * 1_000_000 + parts[1]
+    };
+    let clock = || {
+        SystemTime::UNIX_EPOCH
+            .elapsed()
+            .expect("after 1970")
+            .as_millis()
+    };
+    let (before, mut last) = (clock(), 0);
+    for round in 0..30 {
+        let server = &mut servers[round % 3];
+        server.send(line("TIME"));
+        let time = micros(server.value());
+        assert!(time >= last, "{time} after {last}");
+        // No clock is behind that of the leader, which is the same machine's here.
+        assert!(time / 1_000 >= before && time / 1_000 <= clock(), "{time}");
+        last = time;
+    }
+    // Inside of a transaction it is the time at which that is done.
+    servers[1].converse(&[("MULTI", "+OK"), ("TIME", "+QUEUED")]);
+    servers[0].send(line("TIME"));
+    let between = micros(servers[0].value());
+    servers[1].send(line("EXEC"));
+    let inside = servers[1].value().elements().remove(0);
+    assert!(micros(inside) >= between);
+    servers[2].converse(&[(
+        "TIME x",
+        "-ERR wrong number of arguments for 'time' command",
+    )]);
+}
+
 /// P48: what came before is done, what is cut or comes after is not.
 #[test]
 fn a_hostile_frame_ends_its_connection_and_nothing_else() {
@@ -577,8 +675,11 @@ fn a_hostile_frame_ends_its_connection_and_nothing_else() {
     let mut quiet = Resp::open(&cluster, 1);
     assert_eq!(quiet.ask("PING"), "+PONG");
     for (n, hostile) in [
-        &b"*-1\r\n"[..],
+        &b"*-0\r\n"[..],
         b"*99999999\r\n",
+        // A web page's words, and a body.
+        b"POST / HTTP/1.1\r\n\r\nSET after x\r\n",
+        b"Host: localhost\r\n\r\nSET after x\r\n",
         b"*1\r\n$-1\r\n",
         b"*1\r\n$999999999999\r\n",
         b"*1\r\n*1\r\n",
@@ -603,7 +704,7 @@ fn a_hostile_frame_ends_its_connection_and_nothing_else() {
     assert_eq!(cut.value().to_string(), "+PONG");
     drop(cut);
     assert_eq!(quiet.ask("KEYS after*"), "[]");
-    assert_eq!(quiet.ask("DBSIZE"), ":9");
+    assert_eq!(quiet.ask("DBSIZE"), ":11");
 }
 
 /// On a connection that is RESP by its first byte, a line of words is a request; before that, it is a
@@ -898,13 +999,13 @@ fn redis_cli_can_be_used() {
         let output = child.wait_with_output().expect("it ends");
         Some(String::from_utf8(output.stdout).expect("text"))
     };
-    let script = "SET pear \"2.10 per kilo\"\nGET pear\nINCR visits\nMGET pear plum\nTIME\n";
+    let script = "SET pear \"2.10 per kilo\"\nGET pear\nINCR visits\nMGET pear plum\nSELECT 1\n";
     let Some(said) = run(script, &["--no-raw"]) else {
         eprintln!("skipped: redis-cli is not installed");
         return;
     };
     let expected = "OK\n\"2.10 per kilo\"\n(integer) 1\n1) \"2.10 per kilo\"\n2) (nil)\n\
-                    (error) ERR 'time' is refused: the servers' clocks are not one clock\n";
+                    (error) ERR DB index is out of range\n";
     assert_eq!(said.replace("\n\n", "\n"), expected);
     let three = run("STATUS\n", &["-3", "--no-raw"]).expect("it is installed");
     assert!(three.contains("\"role\" => \"leader\""), "{three}");

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use processes::{Cluster, Script, Wire, until};
+use socket2::SockRef;
 
 const VALUE_BYTES_MAX: usize = 1_048_576;
 const LINE_BYTES_MAX: usize = 4_325_376;
@@ -428,6 +429,73 @@ fn garbage_is_answered_line_by_line() {
         assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
     }
     assert_eq!(wire.ask("PING"), "PONG");
+}
+
+/// A11: `telnet` is a complete client, whatever it says for itself; and values stay bytes.
+#[test]
+fn what_a_telnet_client_says_for_itself_spoils_no_request() {
+    let cluster = single(&[]);
+    let mut wire = cluster.open(1);
+    // As PuTTY opens: its first byte makes it a connection of plain lines.
+    wire.send(b"\xff\xfb\x1f\xff\xfb\x20\xff\xfb\x18\xff\xfd\x01");
+    assert_eq!(wire.ask("PING\r"), "PONG");
+    // A window of 10 columns; one is resized while a request is under way.
+    wire.send(b"\xff\xfa\x1f\x00\x0a\x00\x18\xff\xf0PUT k \xff\xfb\x01\n\xff\xfa\x1f\x00");
+    assert_eq!(wire.line(), "OK");
+    wire.send(b"\x0a\x00\x18\xff");
+    wire.send(b"\xf0");
+    assert_eq!(wire.ask("GET k"), "VALUE \"\\xff\\xfb\\x01\"");
+    // Ctrl-C, whose last byte is urgent.
+    wire.send(b"\xff\xf4\xff");
+    let socket = SockRef::from(wire.stream());
+    assert_eq!(socket.send_out_of_band(b"\xf2").expect("a byte"), 1);
+    assert_eq!(wire.ask("GET k"), "VALUE \"\\xff\\xfb\\x01\"");
+    assert_code(&wire.ask(b"\xff\xffGET k"), "ERROR BAD_REQUEST");
+}
+
+/// B15: a browser lets every page send a request with a body of its own to every port.
+#[test]
+fn a_web_page_cannot_write() {
+    let cluster = single(&[]);
+    let page = "Accept: */*\r\nContent-Type: text/plain\r\n\r\nPUT stolen x\nPUT:stolen:x\n";
+    let host = "Host: localhost:7001\r\n";
+    // The errors before the last: a browser's first line, where it is none of these.
+    for (request, errors) in [
+        (format!("POST / HTTP/1.1\r\n{host}{page}"), 0),
+        (format!("post /\r\n{page}"), 0),
+        (format!("{host}{page}"), 0),
+        (format!("hOsT:localhost\r\n{page}"), 0),
+        (format!("GET / HTTP/1.1\r\n{host}{page}"), 1),
+        (format!("OPTIONS / HTTP/1.1\r\n{host}{page}"), 1),
+        (format!("DELETE /stolen HTTP/1.1\r\n{host}{page}"), 1),
+        (format!("PATCH / HTTP/1.1\r\nX: y\r\n{host}{page}"), 2),
+    ] {
+        for pieces in [1, 7, request.len()] {
+            let mut wire = cluster.open(1);
+            wire.send("PUT before x\n");
+            for piece in request.as_bytes().chunks(pieces) {
+                // It may be closed before all is sent.
+                if wire.try_send(piece).is_err() {
+                    break;
+                }
+            }
+            assert_eq!(wire.line(), "OK");
+            for _ in 0..errors {
+                assert_code(&wire.line(), "ERROR BAD_REQUEST");
+            }
+            let last = wire.line();
+            assert!(
+                last.starts_with("ERROR BAD_REQUEST expected a request, found HTTP"),
+                "{last}"
+            );
+            wire.assert_closed();
+        }
+    }
+    let mut wire = cluster.open(1);
+    assert_eq!(wire.ask("GET stolen"), "NOT_FOUND");
+    // A key or value may look like that.
+    assert_eq!(wire.ask("PUT Host: POST / HTTP/1.1"), "OK");
+    assert_eq!(wire.ask("GET Host:"), "VALUE POST / HTTP/1.1");
 }
 
 /// 100 MB without a LF: bounded memory, one error, and the connection goes on.

@@ -13,7 +13,7 @@
 //! | persist | `n2.5.85 persist apple` |
 //! | session | `n2.5.86 session` |
 //! | once | `n2.5.87 once 12 7 put apple 1.25`: the session, the seq, then a change of one key |
-//! | exec | `n2.5.88 exec 2 apple s17 pear none 3 put apple 1.30 get pear size`: how many keys are watched, each with the slot that changed it last, how many steps, then those: a change of one key, `get`, `ttl`, `size` or `clear` |
+//! | exec | `n2.5.88 exec 2 apple s17 pear none 3 put apple 1.30 get pear size`: how many keys are watched, each with the slot that changed it last, how many steps, then those: a change of one key, `get`, `ttl`, `size`, `time` or `clear` |
 //!
 //! Each command begins with its [`CommandId`]; ` ; ` stands between two commands, and an empty text
 //! is the batch without commands. Before the first may stand the leader's stamp, `at 1763894400000`:
@@ -29,9 +29,9 @@
 //! Left out on purpose: which command applies. That is the store's decision.
 
 use super::command::{
-    Bytes, Command, CommandId, Deadline, ExpireIf, KEY_BYTES_MAX, Lifetime, MILLIS_MAX, Millis,
-    Presence, STEPS_MAX, SessionId, Step, TRANSACTION_BYTES_MAX, Transaction, VALUE_BYTES_MAX,
-    WATCHED_MAX, Watched, Write as Change,
+    Bytes, Command, CommandId, Deadline, END_MAX, ExpireIf, KEY_BYTES_MAX, Lifetime, MILLIS_MAX,
+    Millis, Presence, STEPS_MAX, SessionId, Step, TRANSACTION_BYTES_MAX, Transaction,
+    VALUE_BYTES_MAX, WATCHED_MAX, Watched, Write as Change,
 };
 use super::hash::Hash;
 use crate::text::{self, Blanks, ParseError, Tokens};
@@ -171,6 +171,7 @@ pub fn write_transaction(out: &mut Vec<u8>, transaction: &Transaction) {
             Step::Get { key } => write_words(out, b"get", &[key]),
             Step::Ttl { key } => write_words(out, b"ttl", &[key]),
             Step::Size => out.extend_from_slice(b"size"),
+            Step::Time => out.extend_from_slice(b"time"),
             Step::Clear => out.extend_from_slice(b"clear"),
         }
     }
@@ -360,7 +361,7 @@ fn parse_watched(tokens: &mut Tokens<'_>) -> Result<Watched, ParseError> {
 }
 
 fn parse_step(tokens: &mut Tokens<'_>) -> Result<Step, ParseError> {
-    const EXPECTED: &str = "a change of one key, get, ttl, size or clear";
+    const EXPECTED: &str = "a change of one key, get, ttl, size, time or clear";
     let verb = tokens.need(EXPECTED)?;
     Ok(match &*verb {
         b"get" => Step::Get {
@@ -370,6 +371,7 @@ fn parse_step(tokens: &mut Tokens<'_>) -> Result<Step, ParseError> {
             key: parse_key(tokens)?,
         },
         b"size" => Step::Size,
+        b"time" => Step::Time,
         b"clear" => Step::Clear,
         verb => Step::Write(parse_change(verb, EXPECTED, tokens)?),
     })
@@ -486,8 +488,8 @@ fn parse_deadline(
     tokens: &mut Tokens<'_>,
 ) -> Result<Deadline, ParseError> {
     match word {
-        b"in" => parse_millis(tokens).map(Deadline::In),
-        b"at" => parse_millis(tokens).map(Deadline::At),
+        b"in" => parse_end(tokens).map(Deadline::In),
+        b"at" => parse_end(tokens).map(Deadline::At),
         other => Err(ParseError::at(expected, other)),
     }
 }
@@ -505,11 +507,21 @@ fn parse_expire_if(tokens: &mut Tokens<'_>) -> Result<ExpireIf, ParseError> {
     }
 }
 
+/// The stamp of a batch.
 pub(super) fn parse_millis(tokens: &mut Tokens<'_>) -> Result<Millis, ParseError> {
+    parse_millis_upto(MILLIS_MAX, tokens)
+}
+
+/// The end or the life of a key.
+pub(super) fn parse_end(tokens: &mut Tokens<'_>) -> Result<Millis, ParseError> {
+    parse_millis_upto(END_MAX, tokens)
+}
+
+fn parse_millis_upto(max: Millis, tokens: &mut Tokens<'_>) -> Result<Millis, ParseError> {
     let millis = parse_number(tokens, "milliseconds")?;
-    if millis > MILLIS_MAX {
+    if millis > max {
         return Err(ParseError::at(
-            format!("at most {MILLIS_MAX} milliseconds"),
+            format!("at most {max} milliseconds"),
             millis.to_string().as_bytes(),
         ));
     }
@@ -602,7 +614,7 @@ pub(super) mod any {
                 offset,
                 value
             }),
-            (bytes(1), deadline(0..=MILLIS_MAX), expire_if()).prop_map(|(key, deadline, only)| {
+            (bytes(1), deadline(0..=END_MAX), expire_if()).prop_map(|(key, deadline, only)| {
                 Change::Expire {
                     key,
                     deadline,
@@ -639,7 +651,7 @@ pub(super) mod any {
         prop_oneof![
             Just(Lifetime::Endless),
             Just(Lifetime::Kept),
-            deadline(0..=MILLIS_MAX).prop_map(Lifetime::Until),
+            deadline(0..=END_MAX).prop_map(Lifetime::Until),
         ]
     }
 
@@ -655,6 +667,7 @@ pub(super) mod any {
             1 => key.clone().prop_map(|key| Step::Get { key }),
             1 => key.prop_map(|key| Step::Ttl { key }),
             1 => Just(Step::Size),
+            1 => Just(Step::Time),
             1 => Just(Step::Clear),
         ];
         (vec(watched, 0..3), vec(step, 0..4))
@@ -908,20 +921,20 @@ mod tests {
         assert!(put(1, VALUE_BYTES_MAX + 1).is_err());
     }
 
-    /// Two of the longest can be added, so no text of the log makes an end that runs over.
+    /// They can be added, so no text of the log makes an end that runs over.
     #[test]
     fn a_stamp_and_a_life_have_a_bound() {
         let reads = |text: &str, millis: u64| {
             let text = text.replace("TIME", &millis.to_string());
             parse_stamped(text.as_bytes()).is_ok()
         };
-        for text in [
-            "at TIME",
-            "n1.1.1 set k v any in TIME",
-            "n1.1.1 expire k at TIME any",
+        for (text, max) in [
+            ("at TIME", 1_152_921_504_606_846_976),
+            ("n1.1.1 set k v any in TIME", 9_223_372_036_854_775_807),
+            ("n1.1.1 expire k at TIME any", 9_223_372_036_854_775_807),
         ] {
-            assert!(reads(text, 1_152_921_504_606_846_976), "{text}");
-            assert!(!reads(text, 1_152_921_504_606_846_977), "{text}");
+            assert!(reads(text, max), "{text}");
+            assert!(!reads(text, max + 1), "{text}");
             assert!(!reads(text, u64::MAX), "{text}");
         }
     }

@@ -14,7 +14,7 @@
 //! Nothing is touched where nothing is to change: an image shares what its original has not changed.
 
 use super::command::{
-    Bytes, Deadline, ExpireIf, Lifetime, Millis, Outcome, Presence, VALUE_BYTES_MAX, Write,
+    Bytes, Deadline, END_MAX, ExpireIf, Lifetime, Millis, Outcome, Presence, VALUE_BYTES_MAX, Write,
 };
 use super::table::{NEVER, Table};
 
@@ -137,10 +137,10 @@ fn set_until(table: &mut Table, key: &Bytes, value: Bytes, end: Millis) {
     }
 }
 
-/// Both parts are at most `MILLIS_MAX`, so their sum is an end and not [`NEVER`].
+/// At most [`END_MAX`], so it is an end and not [`NEVER`].
 fn end_of(table: &Table, deadline: Deadline) -> Millis {
     match deadline {
-        Deadline::In(millis) => table.time() + millis,
+        Deadline::In(millis) => (table.time() + millis).min(END_MAX),
         Deadline::At(millis) => millis,
     }
 }

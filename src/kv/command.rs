@@ -36,9 +36,15 @@ pub const TOLD_BYTES_MAX: usize = 64 * 1_048_576;
 /// Milliseconds since the beginning of 1970, as leaders stamp batches with them.
 pub type Millis = u64;
 
-/// The latest time that a batch is stamped with, the latest end and the longest life of a key: some 36
-/// million years. Two of them can be added.
+/// The latest time that a batch is stamped with: some 36 million years.
 pub const MILLIS_MAX: Millis = 1 << 60;
+
+/// The latest end of a key, and its longest life: the last that clients of Redis can write. A life that
+/// would end later ends then.
+pub const END_MAX: Millis = (1 << 63) - 1;
+
+// A stamp and a life can be added.
+const _: () = assert!(MILLIS_MAX < Millis::MAX - END_MAX);
 
 /// When a key ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,6 +217,8 @@ pub enum Step {
     },
     /// Tells how many keys there are.
     Size,
+    /// Tells the time of the log: the stamp of this batch, in milliseconds.
+    Time,
     /// Removes all keys.
     Clear,
 }
@@ -221,7 +229,7 @@ impl Step {
         match self {
             Self::Write(write) => write.bytes(),
             Self::Get { key } | Self::Ttl { key } => key.len(),
-            Self::Size | Self::Clear => 0,
+            Self::Size | Self::Time | Self::Clear => 0,
         }
     }
 }

@@ -284,6 +284,10 @@ impl Store {
                 Some(millis) => Outcome::Remaining(millis),
             },
             Step::Size => Outcome::Number(number(self.len())),
+            Step::Time => {
+                let time = i64::try_from(self.time());
+                Outcome::Number(time.expect("a stamp is at most MILLIS_MAX"))
+            }
             Step::Clear => {
                 self.table.clear();
                 Outcome::Ok

@@ -254,7 +254,7 @@ impl Connection {
         match first_byte(stream)? {
             None => Ok(()),
             Some(b'*') => resp::serve(server, self),
-            Some(_) => lines::serve(server, stream),
+            Some(first) => lines::serve(server, stream, first),
         }
     }
 }

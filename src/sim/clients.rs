@@ -204,6 +204,7 @@ impl Client {
                 4 => Step::Write(Write::Delete { key }),
                 5 => Step::Write(Write::Persist { key }),
                 6 if dice.chance(100) => Step::Clear,
+                6 if dice.chance(100) => Step::Time,
                 _ => Step::Write(write_of_redis(key, ticket, dice)),
             });
         }

@@ -178,6 +178,10 @@ impl Model {
                 let count = self.list(b"", self.slot).len();
                 Outcome::Number(i64::try_from(count).expect("few keys"))
             }
+            Step::Time => {
+                let time = self.time(self.slot);
+                Outcome::Number(i64::try_from(time).expect("a stamp"))
+            }
             Step::Clear => {
                 for versions in self.versions.values_mut() {
                     versions.push(Version {

@@ -14,6 +14,7 @@
 use std::io::{self, Read};
 
 use super::held::Held;
+use super::telnet::{Next, Telnet};
 
 /// What came before a LF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub struct LineBuffer {
     held: Held,
     /// So many of the bytes that are held have no LF among them.
     scanned: usize,
+    /// What a telnet client says for itself is dropped before a line begins.
+    telnet: Option<Telnet>,
+    /// Inside a line.
+    begun: bool,
     /// Inside a line that is too long: nothing of it is kept.
     dropping: bool,
     line_bytes_max: usize,
@@ -41,8 +46,19 @@ impl LineBuffer {
         Self {
             held: Held::new(line_bytes_max),
             scanned: 0,
+            telnet: None,
+            begun: false,
             dropping: false,
             line_bytes_max,
+        }
+    }
+
+    /// The same for lines that somebody may type in a telnet client: what that says for itself at the
+    /// beginning of a line is dropped.
+    pub fn typed(line_bytes_max: usize) -> Self {
+        Self {
+            telnet: Some(Telnet::default()),
+            ..Self::new(line_bytes_max)
         }
     }
 
@@ -61,11 +77,15 @@ impl LineBuffer {
 
     /// The next line; none until more has been read.
     pub fn next_line(&mut self) -> Option<Line<'_>> {
+        if !self.begun && !self.begin() {
+            return None;
+        }
         let bytes = self.held.bytes();
         let unseen = &bytes[self.scanned..];
         if let Some(at) = unseen.iter().position(|&byte| byte == b'\n') {
             let len = self.scanned + at;
             self.scanned = 0;
+            self.begun = false;
             let too_long = self.dropping || len > self.line_bytes_max;
             self.dropping = false;
             let line = &self.held.take(len + 1)[..len];
@@ -83,11 +103,27 @@ impl LineBuffer {
         }
         None
     }
+
+    /// Drops what stands before the line; false if more of that may come.
+    fn begin(&mut self) -> bool {
+        let mut next = Next::Line;
+        if let Some(telnet) = &mut self.telnet {
+            let (own, behind) = telnet.own(self.held.bytes());
+            self.held.take(own);
+            next = behind;
+        }
+        let held = self.held.bytes().len();
+        self.begun = next == Next::Line && held > 0;
+        // Of what is not told yet, nothing is looked at again before more has been read.
+        self.scanned = if next == Next::Line { 0 } else { held };
+        next == Next::Line
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::held::{READ_BYTES_MIN, REST_BYTES};
+    use super::super::telnet::SUBNEGOTIATION_BYTES_MAX;
     use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -238,7 +274,99 @@ mod tests {
         assert_eq!(buffer.next_line(), Some(Line::Whole(b"PING")));
     }
 
+    /// All lines that a telnet client sends, in pieces of this size.
+    fn typed(stream: &[u8], size: usize, max: usize) -> Vec<Option<Vec<u8>>> {
+        let mut pieces = Pieces::new(stream, vec![size]);
+        let mut buffer = LineBuffer::typed(max);
+        let mut lines = Vec::new();
+        while buffer.read_from(&mut pieces).unwrap() > 0 {
+            while let Some(line) = buffer.next_line() {
+                lines.push(match line {
+                    Line::Whole(line) => Some(line.to_vec()),
+                    Line::TooLong => None,
+                });
+            }
+        }
+        lines
+    }
+
+    /// A11: each of these is what a client was seen to send.
+    #[test]
+    fn what_a_telnet_client_says_before_a_line_is_no_part_of_it() {
+        // PuTTY's opening: NAWS, speed, terminal, environment, echo, no go-ahead.
+        let putty =
+            b"\xff\xfb\x1f\xff\xfb\x20\xff\xfb\x18\xff\xfb\x27\xff\xfd\x01\xff\xfb\x03\xff\xfd\x03";
+        // A window of 10 columns, whose byte is that of a LF; and one of 255 rows, whose byte is doubled.
+        let window = b"\xff\xfa\x1f\x00\x0a\x00\xff\xff\xff\xf0";
+        // Ctrl-C: an interrupt, and `DO TIMING-MARK`; also with the mark that was urgent.
+        let interrupt = b"\xff\xf4\xff\xfd\x06";
+        let synch = b"\xff\xf4\xff\xf2";
+        let broken = b"\xff\xfa\x1f\x00\xff\xf4";
+        for own in [&putty[..], window, interrupt, synch, broken, b""] {
+            let stream = [own, b"PING\r\n", own, own, b"GET a\n", own].concat();
+            for size in 1..stream.len() {
+                let expected = [Some(b"PING\r".to_vec()), Some(b"GET a".to_vec())];
+                assert_eq!(
+                    typed(&stream, size, 100),
+                    expected,
+                    "{}",
+                    own.escape_ascii()
+                );
+            }
+        }
+    }
+
+    /// Keys and values are bytes, whichever these are.
+    #[test]
+    fn bytes_of_telnet_inside_of_a_line_stay() {
+        let stream = b"PUT k \xff\xfb\x01\xff\xff\xf4\n\xff\xffx\n\xff\x01\n\xff\n";
+        let lines: Vec<_> = stream.split_inclusive(|&byte| byte == b'\n').collect();
+        let expected: Vec<_> = lines
+            .iter()
+            .map(|line| Some(line[..line.len() - 1].to_vec()))
+            .collect();
+        for size in 1..stream.len() {
+            assert_eq!(typed(stream, size, 100), expected);
+        }
+        // Lines that nobody types keep all their bytes.
+        let stream = b"\xff\xfb\x01PING\n";
+        let (found, _) = self::lines(&stream[..], 100);
+        assert_eq!(found, [Some(b"\xff\xfb\x01PING".to_vec())]);
+    }
+
+    /// At its bound a subnegotiation is none: a client that never ends one is answered, and costs no memory.
+    #[test]
+    fn a_subnegotiation_has_a_bound() {
+        let of = |count: usize| {
+            let inside = vec![b'x'; count];
+            [b"\xff\xfa\x1f", &inside[..], b"\xff\xf0PING\n"].concat()
+        };
+        let ping = || Some(b"PING".to_vec());
+        // The option is a byte of it.
+        let fits = of(SUBNEGOTIATION_BYTES_MAX - 1);
+        let longer = of(SUBNEGOTIATION_BYTES_MAX);
+        for size in [1, 7, 2_000] {
+            assert_eq!(typed(&fits, size, 100), [ping()]);
+            assert_eq!(typed(&longer, size, 100), [Some(b"x\xff\xf0PING".to_vec())]);
+        }
+        let endless = [&of(50_000)[..], b"PING\n"].concat();
+        assert_eq!(typed(&endless, 1_448, 100), [None, ping()]);
+    }
+
     proptest! {
+        /// P48, and no panic: what telnet bytes there are, a line is what stands between two LFs or less.
+        #[test]
+        fn typed_lines_are_the_same_in_any_pieces(
+            stream in vec(prop_oneof![
+                Just(255_u8), Just(250_u8), Just(240_u8), Just(b'\n'), 236..=255_u8, any::<u8>(),
+            ], 0..200),
+            size in 1..20_usize,
+            max in 0..30_usize,
+        ) {
+            let whole = typed(&stream, stream.len().max(1), max);
+            prop_assert_eq!(typed(&stream, size, max), whole);
+        }
+
         #[test]
         fn any_pieces_give_the_lines_of_a_plain_split(
             parts in vec((any::<u8>(), 0..60_usize, any::<bool>()), 0..200),

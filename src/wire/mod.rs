@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | `held` | what has been read from a socket and not been taken yet |
 //! | [`lines`] | bytes of a socket to lines, in bounded memory |
+//! | `telnet` | what a telnet client says between them |
+//! | `http` | what a web browser says, which is refused |
 //! | [`client`] | requests and replies of clients, in lines |
 //! | [`resp`] | requests and replies of clients, in the protocol of Redis |
 //! | [`peer`] | what servers tell each other |
@@ -19,6 +21,8 @@
 //! Left out on purpose: sockets, threads and time, and any idea of what a request does.
 pub mod client;
 pub(crate) mod held;
+mod http;
 pub mod lines;
 pub mod peer;
 pub mod resp;
+mod telnet;

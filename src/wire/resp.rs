@@ -32,7 +32,7 @@ mod table;
 
 pub use catalog::Catalog;
 pub use change::{Change, Tell, too_large};
-pub use command::{Request, RequestError, Wait};
+pub use command::{Request, RequestError, Spoils, Wait};
 pub use connect::{Hello, Label};
 pub use frame::{
     ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, Arguments, FRAME_BYTES_MAX, FrameBuffer, FrameError,

@@ -11,6 +11,7 @@
 //! | node-redis, ioredis | `QUINCE_NODE_MODULES`, else `target/clients/node_modules` |
 //! | Node.js | beside these packages, else on the path |
 
+#![allow(dead_code, reason = "each test uses the part that it needs")]
 #![allow(
     clippy::disallowed_methods,
     reason = "real processes are waited for by a real clock"

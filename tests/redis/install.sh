@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the clients that tests/redis_clients.rs runs: redis-tools and redis-server with apt-get, the
+# Installs what tests/redis_clients.rs and tests/redis_words.rs run: redis-tools and redis-server with apt-get, the
 # others below target/clients, each at the version that the tests were written for. Run from anywhere.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

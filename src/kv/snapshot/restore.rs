@@ -7,9 +7,11 @@
 //! Left out on purpose: whether the state is the right one. Its hash is taken on trust here; the
 //! servers compare it with each other's.
 
-use super::super::batch::{parse_counter, parse_key, parse_millis, parse_number, parse_value};
+use super::super::batch::{
+    parse_counter, parse_end, parse_key, parse_millis, parse_number, parse_value,
+};
 use super::super::change::{NO_INTEGER, OUT_OF_RANGE};
-use super::super::command::{CommandId, MILLIS_MAX, Millis, Outcome, SessionId};
+use super::super::command::{CommandId, Outcome, SessionId};
 use super::super::hash::Hash;
 use super::super::sessions::{Last, Sessions};
 use super::super::store::{Counter, Store};
@@ -198,19 +200,6 @@ impl Restore {
             Err(ParseError::at(expected, told.to_string().as_bytes()))
         }
     }
-}
-
-/// The end of a key: a life that begins at a stamp, both with a bound.
-fn parse_end(tokens: &mut Tokens<'_>) -> Result<Millis, ParseError> {
-    const MAX: Millis = 2 * MILLIS_MAX;
-    let end = parse_number(tokens, "milliseconds")?;
-    if end > MAX {
-        return Err(ParseError::at(
-            format!("at most {MAX} milliseconds"),
-            end.to_string().as_bytes(),
-        ));
-    }
-    Ok(end)
 }
 
 fn read_outcome(tokens: &mut Tokens<'_>) -> Result<Outcome, ParseError> {

@@ -1,7 +1,7 @@
 use super::super::batch::{any, push_separator, write_command, write_stamp};
 use super::super::change::{NO_INTEGER, OUT_OF_RANGE};
 use super::super::command::{
-    Deadline, ExpireIf, Lifetime, Presence, SessionId, VALUE_BYTES_MAX, Watched, Write,
+    Deadline, END_MAX, ExpireIf, Lifetime, Presence, SessionId, VALUE_BYTES_MAX, Watched, Write,
 };
 use super::*;
 use proptest::collection::vec;
@@ -176,8 +176,8 @@ fn the_same_end_is_neither_later_nor_sooner() {
             "expire k in 50 sooner",
             // Without an end it stays longest.
             "persist k",
-            "expire k at 1152921504606846976 later",
-            "expire k at 1152921504606846976 sooner",
+            "expire k at 9223372036854775807 later",
+            "expire k at 9223372036854775807 sooner",
         ]),
         [
             ok.clone(),
@@ -188,6 +188,34 @@ fn the_same_end_is_neither_later_nor_sooner() {
             ok.clone(),
             unmet,
             ok,
+        ]
+    );
+}
+
+/// The longest life ends at the latest end, and the time is that of the batch, wherever a step stands.
+#[test]
+fn a_life_that_would_end_too_late_ends_last_and_the_time_is_the_stamp() {
+    let mut store = Store::new();
+    let mut fates = Vec::new();
+    let texts = [
+        "at 1000 ; n1.1.1 put k v ; n1.1.2 expire k in 9223372036854775807 any",
+        "n1.1.3 exec 0 2 ttl k time",
+        "at 1234 ; n1.1.4 exec 0 2 time ttl k",
+        "at 1152921504606846976 ; n1.1.5 exec 0 1 time",
+    ];
+    for (slot, text) in (1..).zip(texts) {
+        store.apply(slot, &Batch::read(text.as_bytes()), |_, fate| {
+            fates.push(fate)
+        });
+    }
+    let steps = |steps: &[Outcome]| Fate::Applied(Outcome::Steps(steps.to_vec()));
+    let left = |time: u64| Outcome::Remaining(Some(END_MAX - time));
+    assert_eq!(
+        fates[2..],
+        [
+            steps(&[left(1_000), Outcome::Number(1_000)]),
+            steps(&[Outcome::Number(1_234), left(1_234)]),
+            steps(&[Outcome::Number(1_152_921_504_606_846_976)]),
         ]
     );
 }
@@ -620,7 +648,7 @@ impl Model {
 
     fn until(&self, deadline: Deadline) -> u64 {
         match deadline {
-            Deadline::In(millis) => self.time + millis,
+            Deadline::In(millis) => (self.time + millis).min(END_MAX),
             Deadline::At(time) => time,
         }
     }
@@ -639,6 +667,7 @@ impl Model {
                 None => Outcome::NotFound,
             },
             Step::Size => Outcome::Number(i64::try_from(self.map.len()).unwrap()),
+            Step::Time => Outcome::Number(i64::try_from(self.time).unwrap()),
             Step::Clear => {
                 self.map.clear();
                 Outcome::Ok

@@ -8,6 +8,8 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
+use socket2::SockRef;
+
 use crate::kv::command::{List, Read};
 use crate::outbox::Answer;
 use crate::wire::client::{
@@ -35,11 +37,13 @@ enum Then {
     Acceptor(bool),
 }
 
-/// Serves the connection to its end.
-pub(super) fn serve(server: &Server, mut stream: &TcpStream) -> io::Result<()> {
-    let mut lines = LineBuffer::new(LINE_BYTES_MAX);
+/// Serves the connection, whose first byte this is, to its end.
+pub(super) fn serve(server: &Server, mut stream: &TcpStream, first: u8) -> io::Result<()> {
+    // A telnet client sends the last byte of an interrupt as urgent, which would be taken out of its place.
+    SockRef::from(stream).set_out_of_band_inline(true)?;
+    let mut lines = LineBuffer::typed(LINE_BYTES_MAX);
     let mut out = Out::new(stream);
-    let mut inline_pings = true;
+    let mut inline_pings = first == INLINE_PING[0];
     while lines.read_from(&mut stream)? > 0 {
         let quits = serve_lines(server, &mut lines, &mut inline_pings, &mut out)?;
         out.end()?;
@@ -51,7 +55,8 @@ pub(super) fn serve(server: &Server, mut stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves all lines that have arrived; true if the client quits. `inline_pings` is whether nothing but
+/// Serves all lines that have arrived; true if the connection is to be closed: the client quits, or speaks
+/// HTTP. `inline_pings` is whether nothing but
 /// inline `PING`s has come.
 fn serve_lines(
     server: &Server,
@@ -83,7 +88,14 @@ fn serve_lines(
                 return Ok(true);
             }
             Ok(request) => add(&mut run, request),
-            Err(error) => run.known(Then::Reply(error.into())),
+            Err(error) => {
+                let ends = error == RequestError::Http;
+                run.known(Then::Reply(error.into()));
+                if ends {
+                    finish(server, run, out)?;
+                    return Ok(true);
+                }
+            }
         }
     }
     finish(server, run, out)?;

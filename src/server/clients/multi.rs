@@ -5,11 +5,12 @@
 //! alone, so no lock is held in between, and a connection that is lost leaves nothing behind.
 //!
 //! What can be a step is collected; what no log can answer (`KEYS`, `SCAN`, what is about this server
-//! or connection) is refused, and the whole transaction with it.
+//! or connection) is refused, and the whole transaction with it. So is a request whose name or number of
+//! words is wrong; one with another mistake fails alone, as in Redis ([`Spoils`]).
 
 use crate::kv::command::{Bytes, Outcome, Step, Transaction, WATCHED_MAX, Watched};
 use crate::replica::SharedStore;
-use crate::wire::resp::{Reply, Request, RequestError, Tell, too_large};
+use crate::wire::resp::{Reply, Request, RequestError, Spoils, Tell, too_large};
 
 /// What is collected.
 #[derive(Debug, Default)]
@@ -73,6 +74,10 @@ impl Multi {
             Ok(Request::Multi) => return Reply::error("MULTI calls can not be nested"),
             Ok(Request::Watch(_)) => return Reply::error("WATCH inside MULTI is not allowed"),
             Ok(_) => return self.refuse(not_allowed()),
+            Err(error) if error.spoils() == Spoils::Itself => {
+                self.items.push(Item::Known(error.into()));
+                return QUEUED;
+            }
             Err(error) => return self.refuse(error.into()),
         };
         let bytes: usize = steps.iter().map(Step::bytes).sum();

@@ -10,7 +10,7 @@ use crate::kv::command::{Command, Outcome};
 use crate::outbox::Answer;
 use crate::wire::resp::{
     Catalog, FrameBuffer, Hello, Label, Protocol, REDIS_VERSION, Read, Reply, Request,
-    RequestError, Tell, Wait,
+    RequestError, Spoils, Tell, Wait,
 };
 
 use super::multi::{Item, Multi, Watch};
@@ -116,6 +116,11 @@ impl Talk<'_> {
                 Ok(Request::Reset) => self.reset(out)?,
                 Ok(Request::Exec) => self.exec(&mut run),
                 Ok(Request::Discard) => self.discard(&mut run),
+                Err(error) if error.spoils() == Spoils::AtOnce => {
+                    self.multi = None;
+                    self.watch = Watch::default();
+                    run.known(Then::Reply(error.into()));
+                }
                 request if self.multi.is_some() => self.queue(&mut run, request),
                 Ok(Request::Hello(hello)) => self.hello(hello, out)?,
                 Ok(Request::Watch(keys)) => self.watch(keys, out)?,
@@ -255,7 +260,8 @@ impl Talk<'_> {
                 multi::told(items, outcomes)
             }
             // A watched key was changed.
-            (Then::Exec(_), Answer::Done(_)) => Reply::NullArray,
+            (Then::Exec(_), Answer::Done(Outcome::Changed)) => Reply::NullArray,
+            (Then::Exec(_), Answer::Done(_)) => Reply::untold(),
             // Nothing was asked of the log.
             (Then::Exec(items), Answer::Readable) => multi::told(items, Vec::new()),
             (Then::Read(read), _) => looks::look(self.server, &read),

@@ -300,9 +300,16 @@ impl From<Outcome> for Reply {
             ),
             Outcome::Value(value) => Self::Value(value),
             Outcome::Remaining(millis) => Self::remaining(Some(millis)),
-            Outcome::Unmet | Outcome::Changed | Outcome::Steps(_) => {
-                unreachable!("no line asks for what comes to {outcome:?}")
-            }
+            // No line comes to this. But one may repeat the seq of a command of RESP that did.
+            Outcome::Unmet => Self::error(
+                ErrorCode::BadRequest,
+                "expected the command that had this seq first, found another one; the condition of \
+                 the first was not met, and nothing was done",
+            ),
+            Outcome::Changed | Outcome::Steps(_) => Self::error(
+                ErrorCode::Unknown,
+                "what became of this command was not told: perhaps it was done",
+            ),
         }
     }
 }

@@ -22,6 +22,7 @@
 //! a colon nothing is quoted: key and value are the bytes that stand there. A prefix that is the word `FROM`
 //! or `LIMIT`, in small letters too, is quoted.
 
+use super::super::http;
 use super::reply::{ErrorCode, Reply};
 use crate::kv::batch;
 use crate::kv::command::{
@@ -72,6 +73,8 @@ pub enum RequestError {
     BadRequest(ParseError),
     /// Which limit does not hold, and what was found.
     TooLong(String),
+    /// It is HTTP. What follows is no request either, whatever it looks like: the connection must end.
+    Http,
 }
 
 impl RequestError {
@@ -102,6 +105,7 @@ impl From<RequestError> for Reply {
                 Self::Error(ErrorCode::BadRequest, error.to_string())
             }
             RequestError::TooLong(text) => Self::Error(ErrorCode::TooLong, text),
+            RequestError::Http => Self::error(ErrorCode::BadRequest, http::REFUSED),
         }
     }
 }
@@ -123,6 +127,9 @@ const AFTER_LOCAL: &str = "GET, MGET, LIST or TTL after LOCAL";
 /// Whatever is no request. Nothing but the line decides this, so it is the client's to mend.
 pub fn parse_request(line: &[u8]) -> Result<Request, RequestError> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if http::is_http(line) {
+        return Err(RequestError::Http);
+    }
     let (verb, mut arguments) = split_verb(line, "a request (HELP lists them)")?;
     match verb {
         Verb::Change(change) => {

@@ -15,7 +15,7 @@ use super::reply::Reply;
 use super::table::{Row, SHOWN_BYTES_MAX, shown};
 use crate::kv::change::OUT_OF_RANGE;
 use crate::kv::command::{
-    Command, Deadline, ExpireIf, Lifetime, MILLIS_MAX, Millis, Outcome, Presence, STEPS_MAX,
+    Command, Deadline, END_MAX, ExpireIf, Lifetime, Millis, Outcome, Presence, STEPS_MAX,
     SessionId, Step, TRANSACTION_BYTES_MAX, Transaction, Write,
 };
 
@@ -43,6 +43,8 @@ pub enum Tell {
     Before,
     /// As a question is answered.
     Read(Read),
+    /// A time, in seconds and microseconds.
+    Time,
 }
 
 impl Change {
@@ -95,64 +97,100 @@ pub fn too_large(steps: usize, bytes: usize) -> Option<Reply> {
 }
 
 impl Tell {
-    /// Tells what the next `count` outcomes came to, and takes no more than those.
+    /// Tells what the next `count` outcomes came to, and takes no more than those. What is missing, or is
+    /// none of those that a command can come to, is an error and never a success.
     pub fn told(self, outcomes: &mut impl Iterator<Item = Outcome>, count: usize) -> Reply {
-        let mut own = outcomes.by_ref().take(count);
-        let reply = match self {
-            Self::Count => count_of(own.by_ref()),
-            Self::All => Reply::OK,
-            Self::Read(read) => read.of_outcomes(own.by_ref()),
-            tell => match own.next() {
-                Some(outcome) => tell.of_one(outcome),
-                None => Reply::OK,
+        let own: Vec<Outcome> = outcomes.take(count).collect();
+        if own.len() < count {
+            return Reply::untold();
+        }
+        match self {
+            Self::Read(read) => read.of_outcomes(own),
+            Self::Count => count_of(own),
+            Self::All => all_of(own),
+            Self::Before => before_of(own),
+            Self::Time => time_of(&own),
+            Self::Done | Self::Instead => match <[Outcome; 1]>::try_from(own) {
+                Ok([Outcome::Ok]) if self == Self::Instead => Reply::Integer(1),
+                Ok([outcome]) => of_one(outcome),
+                Err(_) => Reply::untold(),
             },
-        };
-        own.for_each(drop);
-        reply
-    }
-
-    fn of_one(self, outcome: Outcome) -> Reply {
-        match outcome {
-            Outcome::Ok if self == Self::Instead => Reply::Integer(1),
-            Outcome::Ok | Outcome::Steps(_) => Reply::OK,
-            Outcome::NotFound | Outcome::Unmet => Reply::Null,
-            Outcome::Mismatch(value) | Outcome::Value(value) => Reply::Bulk(value),
-            Outcome::Number(number) => Reply::Integer(number),
-            Outcome::Session(SessionId(id)) => {
-                Reply::Integer(i64::try_from(id).expect("sessions are counted from 1"))
-            }
-            Outcome::NotANumber(OUT_OF_RANGE) => {
-                Reply::error("increment or decrement would overflow")
-            }
-            Outcome::NotANumber(_) => Reply::from(RequestError::not_an_integer()),
-            Outcome::StaleSeq(last) => Reply::Error(
-                format!("STALESEQ expected seq {last}, the last of this session, or a higher one")
-                    .into(),
-            ),
-            Outcome::NoSession => Reply::Error(
-                "NOSESSION no such session: it was never opened or has ended (SESSION opens one)"
-                    .into(),
-            ),
-            Outcome::TooLong => {
-                Reply::error("string exceeds maximum allowed size (proto-max-bulk-len)")
-            }
-            Outcome::Remaining(found) => super::look::Unit::Millis.reply(Some(found)),
-            Outcome::Changed => Reply::NullArray,
         }
     }
 }
 
-/// How many did something; an error, if one says why none could.
-fn count_of(outcomes: impl Iterator<Item = Outcome>) -> Reply {
+/// What one outcome is told as by itself. Behind `ONCE` it may be that of another command, which had the
+/// same seq: so this knows no command, and says done of none that did nothing.
+fn of_one(outcome: Outcome) -> Reply {
+    match outcome {
+        Outcome::Ok => Reply::OK,
+        Outcome::NotFound | Outcome::Unmet => Reply::Null,
+        Outcome::Mismatch(value) | Outcome::Value(value) => Reply::Bulk(value),
+        Outcome::Number(number) => Reply::Integer(number),
+        Outcome::Session(SessionId(id)) => {
+            Reply::Integer(i64::try_from(id).expect("sessions are counted from 1"))
+        }
+        Outcome::NotANumber(OUT_OF_RANGE) => Reply::error("increment or decrement would overflow"),
+        Outcome::NotANumber(_) => Reply::from(RequestError::not_an_integer()),
+        Outcome::StaleSeq(last) => Reply::Error(
+            format!("STALESEQ expected seq {last}, the last of this session, or a higher one")
+                .into(),
+        ),
+        Outcome::NoSession => Reply::Error(
+            "NOSESSION no such session: it was never opened or has ended (SESSION opens one)"
+                .into(),
+        ),
+        Outcome::TooLong => {
+            Reply::error("string exceeds maximum allowed size (proto-max-bulk-len)")
+        }
+        Outcome::Remaining(found) => super::look::Unit::Millis.reply(Some(found)),
+        Outcome::Changed => Reply::NullArray,
+        Outcome::Steps(_) => Reply::untold(),
+    }
+}
+
+/// How many did something; another outcome, if one is no answer to that.
+fn count_of(outcomes: Vec<Outcome>) -> Reply {
     let mut count = 0;
     for outcome in outcomes {
         match outcome {
             Outcome::Ok => count += 1,
             Outcome::NotFound | Outcome::Unmet => {}
-            other => return Tell::Done.of_one(other),
+            other => return of_one(other),
         }
     }
     Reply::count(count)
+}
+
+/// `OK` if all did something; else the first that did not.
+fn all_of(outcomes: Vec<Outcome>) -> Reply {
+    let failed = outcomes.into_iter().find(|outcome| *outcome != Outcome::Ok);
+    failed.map_or(Reply::OK, of_one)
+}
+
+/// What was there before the change.
+fn before_of(outcomes: Vec<Outcome>) -> Reply {
+    match <[Outcome; 2]>::try_from(outcomes) {
+        Ok([found, Outcome::Ok | Outcome::NotFound | Outcome::Unmet]) => match found {
+            Outcome::Value(value) => Reply::Bulk(value),
+            Outcome::NotFound => Reply::Null,
+            Outcome::TooLong => {
+                Reply::error("done, but this transaction reads more than fits into one reply")
+            }
+            _ => Reply::untold(),
+        },
+        Ok([_, failed]) => of_one(failed),
+        Err(_) => Reply::untold(),
+    }
+}
+
+/// The time of the log has whole milliseconds.
+fn time_of(outcomes: &[Outcome]) -> Reply {
+    let &[Outcome::Number(millis)] = outcomes else {
+        return Reply::untold();
+    };
+    let parts = [millis / SECOND, millis % SECOND * 1_000];
+    Reply::Array(parts.map(|part| Reply::text(part.to_string())).into())
 }
 
 /// Reads what goes through the log.
@@ -185,7 +223,7 @@ fn change(row: &Row, arguments: Arguments<'_>) -> Result<Change, RequestError> {
         "setex" | "psetex" => {
             let key = at_key()?;
             let unit = if name == "setex" { SECOND } else { 1 };
-            let lifetime = Lifetime::Until(positive(row, arguments, 2, unit, Deadline::In)?);
+            let lifetime = Lifetime::Until(positive(row, arguments, 2, (unit, Deadline::In))?);
             let write = Write::Set {
                 key,
                 value: at_value(3)?,
@@ -226,10 +264,10 @@ fn change(row: &Row, arguments: Arguments<'_>) -> Result<Change, RequestError> {
             let by = integer(argument(arguments, 2))?.checked_neg();
             add(by.ok_or_else(|| RequestError::new("decrement would overflow"))?)?
         }
-        "expire" => expire(row, arguments, SECOND, Deadline::In)?,
-        "pexpire" => expire(row, arguments, 1, Deadline::In)?,
-        "expireat" => expire(row, arguments, SECOND, Deadline::At)?,
-        "pexpireat" => expire(row, arguments, 1, Deadline::At)?,
+        "expire" => expire(row, arguments, (SECOND, Deadline::In))?,
+        "pexpire" => expire(row, arguments, (1, Deadline::In))?,
+        "expireat" => expire(row, arguments, (SECOND, Deadline::At))?,
+        "pexpireat" => expire(row, arguments, (1, Deadline::At))?,
         "persist" => Change::one(Write::Persist { key: at_key()? }, Tell::Count),
         "flushall" | "flushdb" => {
             flush_options(arguments)?;
@@ -238,6 +276,10 @@ fn change(row: &Row, arguments: Arguments<'_>) -> Result<Change, RequestError> {
                 tell: Tell::All,
             }
         }
+        "time" => Change {
+            steps: vec![Step::Time],
+            tell: Tell::Time,
+        },
         // `del`, `unlink`, `delete`
         _ => {
             let keys = super::command::keys(arguments)?.into_iter();
@@ -266,41 +308,37 @@ fn mset(arguments: Arguments<'_>) -> Result<Change, RequestError> {
 
 fn set(row: &Row, arguments: Arguments<'_>) -> Result<Change, RequestError> {
     let (key, value) = (key(arguments, 1)?, value(arguments, 2)?);
-    let (mut only, mut lifetime, mut before) = (Presence::Any, None, false);
+    let (mut only, mut kept, mut before) = (Presence::Any, false, false);
+    // In what the end is told, and where. The same may be told again: the last time counts, and the others
+    // are not even looked at.
+    let mut end: Option<(&[u8], Reckoned, usize)> = None;
     let mut at = 3;
     while at < arguments.len() {
         let word = word(arguments, at);
-        let deadline: Option<(Millis, Reckoned)> = match &*word {
-            b"ex" => Some((SECOND, Deadline::In)),
-            b"px" => Some((1, Deadline::In)),
-            b"exat" => Some((SECOND, Deadline::At)),
-            b"pxat" => Some((1, Deadline::At)),
-            _ => None,
-        };
-        if let Some((unit, deadline)) = deadline {
-            at += 1;
-            arguments.get(at).ok_or_else(RequestError::syntax)?;
-            let deadline = positive(row, arguments, at, unit, deadline)?;
-            if lifetime.replace(Lifetime::Until(deadline)).is_some() {
-                return Err(RequestError::syntax());
-            }
-        } else {
-            let again = match &*word {
-                b"nx" => std::mem::replace(&mut only, Presence::Absent) == Presence::Present,
-                b"xx" => std::mem::replace(&mut only, Presence::Present) == Presence::Absent,
-                b"keepttl" => lifetime.replace(Lifetime::Kept).is_some(),
-                b"get" => {
-                    before = true;
-                    false
+        match &*word {
+            b"nx" if only != Presence::Present => only = Presence::Absent,
+            b"xx" if only != Presence::Absent => only = Presence::Present,
+            b"get" => before = true,
+            b"keepttl" if end.is_none() => kept = true,
+            word => {
+                let (name, reckoned) = *ENDS
+                    .iter()
+                    .find(|(name, _)| *name == word)
+                    .ok_or_else(RequestError::syntax)?;
+                at += 1;
+                let other = end.is_some_and(|(other, ..)| other != name);
+                if kept || other || at == arguments.len() {
+                    return Err(RequestError::syntax());
                 }
-                _ => true,
-            };
-            if again {
-                return Err(RequestError::syntax());
+                end = Some((name, reckoned, at));
             }
         }
         at += 1;
     }
+    let lifetime = match end {
+        Some((_, reckoned, at)) => Some(Lifetime::Until(positive(row, arguments, at, reckoned)?)),
+        None => kept.then_some(Lifetime::Kept),
+    };
     let plain = only == Presence::Any && lifetime.is_none();
     let write = if plain {
         Write::Put { key, value }
@@ -319,33 +357,49 @@ fn set(row: &Row, arguments: Arguments<'_>) -> Result<Change, RequestError> {
     })
 }
 
-const SECOND: Millis = 1_000;
+/// In milliseconds.
+const SECOND: i64 = 1_000;
 
-/// From now on, or since 1970.
-type Reckoned = fn(Millis) -> Deadline;
+/// How many milliseconds the unit of a time has, and whether it counts from now on or since 1970.
+type Reckoned = (i64, fn(Millis) -> Deadline);
+
+/// The options of `SET` that tell an end.
+const ENDS: [(&[u8], Reckoned); 4] = [
+    (b"ex", (SECOND, Deadline::In)),
+    (b"px", (1, Deadline::In)),
+    (b"exat", (SECOND, Deadline::At)),
+    (b"pxat", (1, Deadline::At)),
+];
+
+/// The longest life that is taken. Redis refuses one whose end, by its clock, is beyond 64 bits with a
+/// sign. No clock is asked here, so this counts from a moment in 2004; what still ends too late ends at
+/// [`END_MAX`].
+const LIFE_MAX: Millis = END_MAX - (1 << 40);
 
 /// A time for a key that is set now: it must lie ahead.
 fn positive(
     row: &Row,
     arguments: Arguments<'_>,
     at: usize,
-    unit: Millis,
-    deadline: Reckoned,
+    reckoned: Reckoned,
 ) -> Result<Deadline, RequestError> {
-    let number = integer(argument(arguments, at))?;
-    match millis(number, unit) {
-        Some(millis) if number > 0 => Ok(deadline(millis)),
-        _ => Err(invalid_time(row)),
+    match deadline(row, argument(arguments, at), reckoned)? {
+        Deadline::In(0) | Deadline::At(0) => Err(invalid_time(row)),
+        deadline => Ok(deadline),
     }
 }
 
-/// In milliseconds; what lies before 1970 is as over as 1970.
-fn millis(number: i64, unit: Millis) -> Option<Millis> {
-    let number = u64::try_from(number).unwrap_or(0);
-    number
-        .checked_mul(unit)
-        .filter(|&millis| millis <= MILLIS_MAX)
+/// What lies before 1970 is as over as 1970, and a life that is over as one of nothing.
+fn deadline(row: &Row, text: &[u8], (unit, from): Reckoned) -> Result<Deadline, RequestError> {
+    let millis = integer(text)?.checked_mul(unit);
+    let millis = millis.ok_or_else(|| invalid_time(row))?;
+    match from(u64::try_from(millis).unwrap_or(0)) {
+        Deadline::In(LIFE_TOO_LONG..) => Err(invalid_time(row)),
+        deadline => Ok(deadline),
+    }
 }
+
+const LIFE_TOO_LONG: Millis = LIFE_MAX + 1;
 
 fn invalid_time(row: &Row) -> RequestError {
     RequestError::new(format_args!(
@@ -354,22 +408,14 @@ fn invalid_time(row: &Row) -> RequestError {
     ))
 }
 
-fn expire(
-    row: &Row,
-    arguments: Arguments<'_>,
-    unit: Millis,
-    deadline: Reckoned,
-) -> Result<Change, RequestError> {
+fn expire(row: &Row, arguments: Arguments<'_>, reckoned: Reckoned) -> Result<Change, RequestError> {
     let key = key(arguments, 1)?;
-    let number = integer(argument(arguments, 2))?;
-    let millis = millis(number, unit).ok_or_else(|| invalid_time(row))?;
-    // A life of nothing is over, whatever time it is.
-    let deadline = if number > 0 {
-        deadline(millis)
-    } else {
-        Deadline::At(0)
-    };
     let only = expire_if(arguments)?;
+    let deadline = match deadline(row, argument(arguments, 2), reckoned)? {
+        // A life of nothing is over, whatever time it is.
+        Deadline::In(0) => Deadline::At(0),
+        deadline => deadline,
+    };
     let write = Write::Expire {
         key,
         deadline,
@@ -379,45 +425,35 @@ fn expire(
 }
 
 fn expire_if(arguments: Arguments<'_>) -> Result<ExpireIf, RequestError> {
-    let mut only = ExpireIf::Any;
+    let [mut nx, mut xx, mut gt, mut lt] = [false; 4];
     for at in 3..arguments.len() {
-        let next = match &*word(arguments, at) {
-            b"nx" => ExpireIf::Endless,
-            b"xx" => ExpireIf::Mortal,
-            b"gt" => ExpireIf::Later,
-            b"lt" => ExpireIf::Sooner,
+        match &*word(arguments, at) {
+            b"nx" => nx = true,
+            b"xx" => xx = true,
+            b"gt" => gt = true,
+            b"lt" => lt = true,
             _ => {
                 let option = shown(argument(arguments, at), SHOWN_BYTES_MAX);
                 return Err(RequestError::new(format_args!(
                     "Unsupported option {option}"
                 )));
             }
-        };
-        only = match (only, next) {
-            (ExpireIf::Any, next) => next,
-            (one, next) if one == next => next,
-            // One that is later than another end needs that one to be there.
-            (ExpireIf::Mortal, ExpireIf::Later) | (ExpireIf::Later, ExpireIf::Mortal) => {
-                ExpireIf::Later
-            }
-            (ExpireIf::Later, ExpireIf::Sooner) | (ExpireIf::Sooner, ExpireIf::Later) => {
-                return Err(RequestError::new(
-                    "GT and LT options at the same time are not compatible",
-                ));
-            }
-            (ExpireIf::Endless, _) | (_, ExpireIf::Endless) => {
-                return Err(RequestError::new(
-                    "NX and XX, GT or LT options at the same time are not compatible",
-                ));
-            }
-            _ => {
-                return Err(RequestError::new(
-                    "XX and LT options at the same time are refused: one of them is kept",
-                ));
-            }
-        };
+        }
     }
-    Ok(only)
+    let refused = |text| Err(RequestError::new(text));
+    match (nx, xx, gt, lt) {
+        (true, false, false, false) => Ok(ExpireIf::Endless),
+        (true, ..) => refused("NX and XX, GT or LT options at the same time are not compatible"),
+        (_, _, true, true) => refused("GT and LT options at the same time are not compatible"),
+        (_, true, _, true) => {
+            refused("XX and LT options at the same time are refused: one of them is kept")
+        }
+        // One that is later than another end needs that one to be there.
+        (_, _, true, _) => Ok(ExpireIf::Later),
+        (_, _, _, true) => Ok(ExpireIf::Sooner),
+        (_, true, ..) => Ok(ExpireIf::Mortal),
+        _ => Ok(ExpireIf::Any),
+    }
 }
 
 /// What is removed is gone at once for everybody, whichever way is asked for.
@@ -475,3 +511,6 @@ pub(super) fn transaction(row: &Row, _: Arguments<'_>) -> Result<Request, Reques
         _ => Request::Unwatch,
     })
 }
+
+#[cfg(test)]
+mod tests;

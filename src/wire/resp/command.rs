@@ -90,17 +90,56 @@ pub struct Wait {
 
 /// Why arguments are no request. Nothing was done, and the connection goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestError(String);
+pub struct RequestError {
+    text: String,
+    spoils: Spoils,
+}
+
+/// What becomes of the transaction that a faulty request is in, as in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spoils {
+    /// The request alone fails, when the others are done.
+    Itself,
+    /// None of it will be done: the name, or the number of words, is wrong.
+    Transaction,
+    /// It is over at once: this was to be the `EXEC`.
+    AtOnce,
+}
 
 impl RequestError {
     /// An error that Redis has no other code for.
     pub(super) fn new(text: impl fmt::Display) -> Self {
-        Self(format!("ERR {text}"))
+        Self::with_code(format!("ERR {text}"))
     }
 
     /// An error with a code of its own.
     pub(super) fn with_code(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self {
+            text: text.into(),
+            spoils: Spoils::Itself,
+        }
+    }
+
+    /// The same, for a request that no transaction can hold.
+    pub(super) fn spoiling(self) -> Self {
+        Self {
+            spoils: Spoils::Transaction,
+            ..self
+        }
+    }
+
+    /// The same, for an `EXEC`.
+    pub(super) fn ending(self) -> Self {
+        let why = self.text.strip_prefix("ERR ").unwrap_or(&self.text);
+        Self {
+            text: format!("EXECABORT Transaction discarded because of: {why}"),
+            spoils: Spoils::AtOnce,
+        }
+    }
+
+    /// What becomes of the transaction that it is in.
+    pub fn spoils(&self) -> Spoils {
+        self.spoils
     }
 
     pub(super) fn arity(name: impl fmt::Display) -> Self {
@@ -126,15 +165,15 @@ impl RequestError {
 
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl std::error::Error for RequestError {}
 
 impl From<RequestError> for Reply {
-    fn from(RequestError(text): RequestError) -> Self {
-        Self::Error(text.into())
+    fn from(error: RequestError) -> Self {
+        Self::Error(error.text.into())
     }
 }
 
@@ -220,9 +259,10 @@ pub(super) fn integer(text: &[u8]) -> Result<i64, RequestError> {
 
 /// `WAIT servers milliseconds`; 0 milliseconds are for ever.
 pub(super) fn wait(_: &Row, arguments: Arguments<'_>) -> Result<Request, RequestError> {
-    let number = |at| integer(arguments.get(at).unwrap_or_default());
-    let servers = usize::try_from(number(1)?).unwrap_or(0);
-    let millis = u64::try_from(number(2)?).map_err(|_| RequestError::new("timeout is negative"))?;
+    let servers = usize::try_from(integer(argument(arguments, 1))?).unwrap_or(0);
+    let millis = integer(argument(arguments, 2))
+        .map_err(|_| RequestError::new("timeout is not an integer or out of range"))?;
+    let millis = u64::try_from(millis).map_err(|_| RequestError::new("timeout is negative"))?;
     Ok(Request::Wait(Wait {
         servers,
         patience: (millis > 0).then(|| Duration::from_millis(millis)),

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `*3` CR LF, then three bulk strings | an array: what client libraries send |
 //! | `$5` CR LF, five bytes, CR LF | a bulk string: one argument, any bytes |
-//! | `*0` CR LF | none |
+//! | `*0` CR LF, or a count below 0 | none |
+//! | a word of HTTP | nothing: it ends the connection, before a body is taken for requests |
 //! | anything else up to LF | an inline request: words, as a person types them (`inline`) |
 //!
 //! Nothing that is claimed is believed: memory grows with what has arrived, and a count or a length
@@ -12,17 +13,21 @@
 //! at once, in however small pieces it comes. What is no frame leaves no way to tell where the next
 //! one begins, so the first [`FrameError`] is the last thing a [`FrameBuffer`] is good for.
 //!
-//! Stricter than Redis in three things, each of which hides a client's mistake there: numbers end in
-//! CR LF, not in CR and any byte; so do bulk strings; and a negative count is an error.
+//! Stricter than Redis in two things, each of which hides a client's mistake there: numbers end in
+//! CR LF, not in CR and any byte; and so do bulk strings.
 
 use std::io::{self, Read};
 
 use super::super::held::Held;
+use super::super::http;
+use super::command::integer;
 use super::inline;
 use crate::text;
 
 /// How many arguments a request may have, its name included.
 pub const ARGUMENTS_MAX: usize = 65_536;
+
+const ARGUMENTS_TOO_MANY: usize = ARGUMENTS_MAX + 1;
 
 /// The longest argument, in bytes. More than the longest value, so that a value which is only too long
 /// to be kept is told so, and the connection goes on.
@@ -193,11 +198,12 @@ impl FrameBuffer {
         let Some((line, count)) = number_line(self.held.bytes(), too_long)? else {
             return Ok(false);
         };
-        let count = count.filter(|&count| count <= ARGUMENTS_MAX);
-        match count.ok_or_else(invalid)? {
+        let count = integer(count).map_err(|_| invalid())?;
+        match usize::try_from(count).unwrap_or(0) {
             0 => {
                 self.held.take(line);
             }
+            ARGUMENTS_TOO_MANY.. => return Err(invalid()),
             count => {
                 self.places.clear();
                 self.places.shrink_to(PLACES_REST);
@@ -255,6 +261,9 @@ impl FrameBuffer {
         self.places.clear();
         self.places.shrink_to(PLACES_REST);
         let line = &self.held.take(end + 1)[..end];
+        if http::is_http(line) {
+            return Err(FrameError::new(http::REFUSED));
+        }
         inline::split(line, &mut self.words, &mut self.places)
             .map_err(|inline::Unbalanced| FrameError::new("unbalanced quotes in request"))?;
         Ok(true)
@@ -274,15 +283,18 @@ fn bulk_head(bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     let Some((line, length)) = number_line(bytes, "too big bulk count string")? else {
         return Ok(None);
     };
-    match length {
-        Some(length) if length <= ARGUMENT_BYTES_MAX => Ok(Some((line, length))),
+    match text::number(length).map(usize::try_from) {
+        Some(Ok(length)) if length <= ARGUMENT_BYTES_MAX => Ok(Some((line, length))),
         _ => Err(FrameError::new("invalid bulk length")),
     }
 }
 
-/// The length of a line of one sign, a number and CR LF, and the number if it is one; none if the line
-/// is not there whole.
-fn number_line(bytes: &[u8], too_long: &str) -> Result<Option<(usize, Option<usize>)>, FrameError> {
+/// The length of a line of one sign, a number and CR LF, and what should be the number: nothing where CR
+/// is missing. None if the line is not there whole.
+fn number_line<'a>(
+    bytes: &'a [u8],
+    too_long: &str,
+) -> Result<Option<(usize, &'a [u8])>, FrameError> {
     let window = &bytes[..bytes.len().min(NUMBER_BYTES_MAX)];
     let Some(end) = window.iter().position(|&byte| byte == b'\n') else {
         return if window.len() == NUMBER_BYTES_MAX {
@@ -292,9 +304,7 @@ fn number_line(bytes: &[u8], too_long: &str) -> Result<Option<(usize, Option<usi
         };
     };
     let number = window[1..end.max(1)].strip_suffix(b"\r");
-    let number = number.and_then(text::number);
-    let number = number.and_then(|number| usize::try_from(number).ok());
-    Ok(Some((end + 1, number)))
+    Ok(Some((end + 1, number.unwrap_or_default())))
 }
 
 #[cfg(test)]

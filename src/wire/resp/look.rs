@@ -107,32 +107,31 @@ impl Read {
         }
     }
 
-    /// The answer, from what [`Read::steps`] came to.
-    pub(super) fn of_outcomes(&self, outcomes: impl Iterator<Item = Outcome>) -> Reply {
-        let mut too_long = false;
-        let mut outcomes = outcomes.map(|outcome| {
-            too_long |= outcome == Outcome::TooLong;
-            outcome
-        });
-        let reply = match self {
-            Self::Size => match outcomes.next() {
-                Some(Outcome::Number(count)) => Reply::Integer(count),
-                _ => Reply::Null,
-            },
-            Self::Ttl(_, unit) => unit.reply(match outcomes.next() {
-                Some(Outcome::Remaining(millis)) => Some(millis),
-                _ => None,
-            }),
-            _ => self.of_values(outcomes.by_ref().map(|outcome| match outcome {
-                Outcome::Value(value) => Some(value),
-                _ => None,
-            })),
-        };
-        outcomes.for_each(drop);
-        if too_long {
+    /// The answer, from what [`Read::steps`] came to. Any other outcome is an error: it must not look like
+    /// a missing key.
+    pub(super) fn of_outcomes(&self, outcomes: Vec<Outcome>) -> Reply {
+        if outcomes.contains(&Outcome::TooLong) {
             return Reply::error("this transaction reads more than fits into one reply");
         }
-        reply
+        if outcomes.is_empty() {
+            return Reply::untold();
+        }
+        match (self, &outcomes[..]) {
+            (Self::Size, [Outcome::Number(count)]) => return Reply::Integer(*count),
+            (Self::Ttl(_, unit), [Outcome::Remaining(millis)]) => return unit.reply(Some(*millis)),
+            (Self::Ttl(_, unit), [Outcome::NotFound]) => return unit.reply(None),
+            (Self::Size | Self::Ttl(..), _) => return Reply::untold(),
+            _ => {}
+        }
+        let values = outcomes.into_iter().map(|outcome| match outcome {
+            Outcome::Value(value) => Ok(Some(value)),
+            Outcome::NotFound => Ok(None),
+            other => Err(other),
+        });
+        match values.collect::<Result<Vec<_>, _>>() {
+            Ok(values) => self.of_values(values.into_iter()),
+            Err(_) => Reply::untold(),
+        }
     }
 }
 
@@ -307,10 +306,11 @@ mod tests {
             assert_eq!(outside, expected, "{read:?}");
             let steps = read.steps().unwrap();
             assert_eq!(steps.len(), keys, "{read:?}");
-            let inside = read.of_outcomes(steps.iter().map(|step| match step {
+            let inside = steps.iter().map(|step| match step {
                 Step::Get { key } => held(key).map_or(Outcome::NotFound, Outcome::Value),
                 other => panic!("{other:?}"),
-            }));
+            });
+            let inside = read.of_outcomes(inside.collect());
             assert_eq!(inside, expected, "{read:?}");
         }
     }
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn times_and_sizes_are_asked_for_by_steps_of_their_own() {
         let key: Bytes = b"k"[..].into();
-        let told = |read: &Read, outcome| read.of_outcomes(std::iter::once(outcome));
+        let told = |read: &Read, outcome| read.of_outcomes(vec![outcome]);
         let ttl = Read::Ttl(key.clone(), Unit::Seconds);
         assert_eq!(ttl.keys(), None);
         assert_eq!(ttl.steps(), Some(vec![Step::Ttl { key: key.clone() }]));
@@ -340,10 +340,10 @@ mod tests {
         let keys: Vec<Bytes> = [b"a", b"b"].map(|key| key[..].into()).into();
         let read = Read::Many(keys);
         let value = Outcome::Value(b"v"[..].into());
-        let whole = read.of_outcomes([value.clone(), Outcome::NotFound].into_iter());
+        let whole = read.of_outcomes(vec![value.clone(), Outcome::NotFound]);
         let found = [Reply::text("v"), Reply::Null];
         assert_eq!(whole, Reply::Array(found.into()));
-        let cut = read.of_outcomes([value, Outcome::TooLong].into_iter());
+        let cut = read.of_outcomes(vec![value, Outcome::TooLong]);
         assert!(matches!(cut, Reply::Error(_)));
     }
 }

@@ -84,6 +84,11 @@ impl Reply {
         Self::Error(format!("NOTDONE {why}").into())
     }
 
+    /// Not even whether anything was done is known: an outcome is missing, or is none that can be.
+    pub fn untold() -> Self {
+        Self::Error("UNKNOWN what became of this command was not told: perhaps it was done".into())
+    }
+
     /// An error that Redis has no other code for.
     pub fn error(text: impl std::fmt::Display) -> Self {
         Self::Error(format!("ERR {text}").into())

@@ -71,10 +71,15 @@ pub(super) fn find(name: &[u8]) -> Option<&'static Row> {
 pub(super) fn read(arguments: Arguments<'_>) -> Result<Request, RequestError> {
     let name = arguments.get(0).unwrap_or_default();
     let Some(row) = find(name) else {
-        return Err(unknown(name, arguments));
+        return Err(unknown(name, arguments).spoiling());
     };
     if !row.takes(arguments.len()) {
-        return Err(RequestError::arity(row.name));
+        let error = RequestError::arity(row.name);
+        return Err(if row.name == "exec" {
+            error.ending()
+        } else {
+            error.spoiling()
+        });
     }
     (row.read)(row, arguments)
 }
@@ -90,13 +95,12 @@ pub(super) fn read_subcommand(
             "unknown subcommand '{}'. Try COMMAND INFO {}.",
             shown(name, SHOWN_BYTES_MAX),
             command.name
-        )));
+        ))
+        .spoiling());
     };
     if !row.takes(arguments.len()) {
-        return Err(RequestError::arity(format_args!(
-            "{}|{}",
-            command.name, row.name
-        )));
+        let name = format_args!("{}|{}", command.name, row.name);
+        return Err(RequestError::arity(name).spoiling());
     }
     (row.read)(row, arguments)
 }
@@ -109,12 +113,8 @@ pub(super) fn shown(word: &[u8], bytes_max: usize) -> String {
     String::from_utf8_lossy(&word[..word.len().min(bytes_max)]).into_owned()
 }
 
-/// The error for a name that is no command's: one that Redis has and this cannot keep says why.
+/// The error for a name that is no command's.
 fn unknown(name: &[u8], arguments: Arguments<'_>) -> RequestError {
-    let small = name.to_ascii_lowercase();
-    if let Some((name, why)) = REFUSED.iter().find(|(name, _)| name.as_bytes() == small) {
-        return RequestError::new(format_args!("'{name}' is refused: {why}"));
-    }
     let mut rest = String::new();
     for word in arguments.skip(1).iter() {
         let Some(room) = SHOWN_BYTES_MAX
@@ -132,9 +132,6 @@ fn unknown(name: &[u8], arguments: Arguments<'_>) -> RequestError {
         "unknown command '{name}', with args beginning with: {rest}"
     ))
 }
-
-/// Commands of Redis that would be a lie here, and why. `COMMAND` does not list them.
-const REFUSED: &[(&str, &str)] = &[("time", "the servers' clocks are not one clock")];
 
 const WRITE: &[&str] = &["write", "denyoom", "fast"];
 const DELETE: &[&str] = &["write"];
@@ -240,6 +237,7 @@ pub(super) const ROWS: &[Row] = &[
     row_of("setrange", 4, WRITE, Keys::First, "string", "Overwrites a part of a value", change::write),
     row_of("status", 1, SERVER, Keys::None, "server", "Tells how this server is doing, for programs", command::status),
     row_of("strlen", 2, READ, Keys::First, "string", "Tells how long a value is", look::look),
+    row_of("time", 1, SERVER, Keys::None, "server", "Tells the time by which keys end", change::write),
     row_of("ttl", 2, READ, Keys::First, "generic", "Tells how many seconds a key still stays", look::look),
     row_of("type", 2, READ, Keys::First, "generic", "Tells whether a key is there: all values are strings", look::look),
     row_of("unlink", -2, DELETE, Keys::All, "generic", "Removes keys", change::write),
@@ -300,19 +298,11 @@ mod tests {
         assert!(find(b"").is_none() && find(&[b'g'; 100]).is_none());
     }
 
-    #[test]
-    fn what_is_refused_is_no_command() {
-        for (name, _) in REFUSED {
-            assert!(find(name.as_bytes()).is_none(), "{name}");
-        }
-    }
-
-    /// The document tells of every command, and of every one that is refused.
+    /// The document tells of every command.
     #[test]
     fn the_document_has_a_line_for_each_command() {
         let document = include_str!("../../../PROTOCOL.md");
-        let names = ROWS.iter().map(|row| row.name);
-        for name in names.chain(REFUSED.iter().map(|(name, _)| *name)) {
+        for name in ROWS.iter().map(|row| row.name) {
             let word = format!("`{}", name.to_uppercase());
             assert!(document.contains(&word), "{word}");
         }

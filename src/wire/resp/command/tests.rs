@@ -3,7 +3,9 @@ use super::super::look::{SCAN_COUNT_MAX, Scan, Unit};
 use super::super::reply::Protocol;
 use super::*;
 use crate::kv::change::OUT_OF_RANGE;
-use crate::kv::command::{Deadline, ExpireIf, Lifetime, Outcome, Presence, SessionId, Step, Write};
+use crate::kv::command::{
+    Deadline, END_MAX, ExpireIf, Lifetime, Outcome, Presence, SessionId, Step, Write,
+};
 
 /// Reads a request of these words.
 fn read(words: &[&[u8]]) -> Result<Request, RequestError> {
@@ -224,6 +226,7 @@ fn what_takes_several_steps_is_one_transaction() {
             Tell::Before,
         ),
         ("GETDEL k", vec![get(), delete("k")], Tell::Before),
+        ("TIME", vec![Step::Time], Tell::Time),
         ("FLUSHALL", vec![Step::Clear], Tell::All),
         ("FLUSHDB async", vec![Step::Clear], Tell::All),
     ] {
@@ -262,6 +265,23 @@ fn wrong_options_are_errors() {
             "EXPIRE k 9223372036854775807",
             "ERR invalid expire time in 'expire' command",
         ),
+        (
+            "EXPIRE k -9223372036854776",
+            "ERR invalid expire time in 'expire' command",
+        ),
+        // Its end would be past 64 bits.
+        (
+            "PEXPIRE k 9223372036854770000",
+            "ERR invalid expire time in 'pexpire' command",
+        ),
+        (
+            "SET k v PX 9223372036854770000",
+            "ERR invalid expire time in 'set' command",
+        ),
+        // What is wrong with the options is found first.
+        ("SET k v EX x FOO", "ERR syntax error"),
+        ("EXPIRE k x FOO", "ERR Unsupported option FOO"),
+        ("EXPIRE k 1 NX GT FOO", "ERR Unsupported option FOO"),
         ("EXPIRE k 1 FOO", "ERR Unsupported option FOO"),
         (
             "EXPIRE k 1 GT LT",
@@ -280,6 +300,90 @@ fn wrong_options_are_errors() {
     ] {
         assert_eq!(line(text).unwrap_err().to_string(), error, "{text}");
     }
+}
+
+/// As in Redis: the last time counts, and those before it are not even read.
+#[test]
+fn an_option_may_be_repeated() {
+    for (text, same) in [
+        ("SET k v EX 10 EX 20", "SET k v EX 20"),
+        ("SET k v PXAT x PXAT 20", "SET k v PXAT 20"),
+        ("SET k v KEEPTTL KEEPTTL", "SET k v KEEPTTL"),
+        ("SET k v NX NX", "SET k v NX"),
+        ("SET k v GET XX GET XX", "SET k v XX GET"),
+        ("EXPIRE k 10 LT LT", "EXPIRE k 10 LT"),
+    ] {
+        assert!(line(text).is_ok(), "{text}");
+        assert_eq!(line(text), line(same), "{text}");
+    }
+}
+
+/// Whatever the largest number of a client can mean is taken, and ends a key then.
+#[test]
+fn the_largest_times_are_taken() {
+    let at = |millis| Lifetime::Until(Deadline::At(millis));
+    let changes = |text: &str, write: Write| {
+        let Ok(Request::Change(change)) = line(text) else {
+            panic!("{text}");
+        };
+        assert_eq!(change.into_command().0, Command::Write(write), "{text}");
+    };
+    let any = Presence::Any;
+    changes("SET k v PXAT 9223372036854775807", set(any, at(END_MAX)));
+    changes("SET k v EXAT 9223372036854775", set(any, at(END_MAX - 807)));
+    changes(
+        "PEXPIREAT k 9223372036854775807",
+        expire(Deadline::At(END_MAX), ExpireIf::Any),
+    );
+    changes(
+        "EXPIRE k -9223372036854775",
+        expire(Deadline::At(0), ExpireIf::Any),
+    );
+    changes(
+        "PEXPIREAT k -9223372036854775808",
+        expire(Deadline::At(0), ExpireIf::Any),
+    );
+}
+
+/// As in Redis, where only names and numbers of words are looked at before `EXEC`.
+#[test]
+fn what_a_mistake_spoils_is_as_in_redis() {
+    for (spoils, texts) in [
+        (
+            Spoils::Itself,
+            &[
+                "SET k v EX 0",
+                "SET k v FOO",
+                "MSET a 1 b",
+                "INCRBY k x",
+                "EXPIRE k 1 FOO",
+                "SELECT 99",
+                "AUTH a b c",
+                "CLUSTER INFO",
+                "FLUSHALL now",
+            ][..],
+        ),
+        (
+            Spoils::Transaction,
+            &[
+                "SET k",
+                "NOSUCH k",
+                "DISCARD x",
+                "CLIENT NOSUCH",
+                "CLIENT SETNAME",
+                "CONFIG GET",
+            ],
+        ),
+        (Spoils::AtOnce, &["EXEC blah", "exec a b"]),
+    ] {
+        for text in texts {
+            assert_eq!(line(text).unwrap_err().spoils(), spoils, "{text}");
+        }
+    }
+    refuses(
+        "EXEC blah",
+        "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
+    );
 }
 
 /// What one slot holds has a bound, however a client asks for it.
@@ -536,10 +640,6 @@ fn what_is_wrong_is_told_in_the_words_of_redis() {
 fn what_is_refused_names_its_reason() {
     for (text, error) in [
         (
-            "TIME",
-            "ERR 'time' is refused: the servers' clocks are not one clock",
-        ),
-        (
             "ONCE 1 0 SET k v",
             "ERR expected a seq from 1 to 18446744073709551615",
         ),
@@ -558,6 +658,10 @@ fn what_is_refused_names_its_reason() {
         ("GET ", "ERR expected a key of at least 1 byte"),
         ("WAIT 1 -1", "ERR timeout is negative"),
         ("WAIT all 0", "ERR value is not an integer or out of range"),
+        (
+            "WAIT 0 long",
+            "ERR timeout is not an integer or out of range",
+        ),
     ] {
         refuses(text, error);
     }
@@ -633,6 +737,9 @@ fn outcomes_are_told_as_the_command_asks() {
     assert_eq!(count(Outcome::Unmet), Reply::Integer(0));
     // An error of a session is no count.
     code(count(Outcome::NoSession), "NOSESSION ");
+    let time = Tell::Time.told(&mut std::iter::once(Outcome::Number(1_763_894_400_012)), 1);
+    let parts = ["1763894400", "12000"].map(Reply::text);
+    assert_eq!(time, Reply::Array(parts.into()));
     let instead = |outcome| Tell::Instead.told(&mut std::iter::once(outcome), 1);
     assert_eq!(instead(Outcome::Ok), Reply::Integer(1));
     assert_eq!(instead(Outcome::NotFound), Reply::Null);
@@ -798,6 +905,7 @@ setnx 3 1 1 1
 setrange 4 1 1 1
 status 1 0 0 0
 strlen 2 1 1 1
+time 1 0 0 0
 ttl 2 1 1 1
 type 2 1 1 1
 unlink -2 1 -1 1

@@ -1,3 +1,4 @@
+use super::super::super::http;
 use super::*;
 use crate::wire::held::READ_BYTES_MIN;
 use proptest::collection::vec;
@@ -84,6 +85,22 @@ fn a_connection_may_mix_arrays_inline_words_and_nothing() {
     }
 }
 
+/// As in Redis.
+#[test]
+fn a_count_below_zero_is_a_request_of_nothing() {
+    let stream = [
+        &b"*-1\r\n*-10\r\n*-9223372036854775808\r\n"[..],
+        &frame(&words("PING")),
+        b"*-1\r\n",
+    ]
+    .concat();
+    for size in 1..stream.len() {
+        let found = read(&stream, &[size]);
+        assert_eq!(found.requests, [words("PING")]);
+        assert_eq!(found.error, None);
+    }
+}
+
 /// Each beside the words of Redis 7.0.15, where it has some.
 #[test]
 fn a_hostile_frame_is_one_error() {
@@ -99,8 +116,10 @@ fn a_hostile_frame_is_one_error() {
         (b"*01\r\n", "invalid multibulk length"),
         (b"*65537\r\n", "invalid multibulk length"),
         (b"*18446744073709551616\r\n", "invalid multibulk length"),
-        // Redis takes these for nothing, or waits for a CR.
-        (b"*-1\r\n", "invalid multibulk length"),
+        (b"*-0\r\n", "invalid multibulk length"),
+        (b"*-01\r\n", "invalid multibulk length"),
+        (b"*-9223372036854775809\r\n", "invalid multibulk length"),
+        // Redis waits for a CR.
         (b"*1\n$4\nPING\n", "invalid multibulk length"),
         (b"*1\rX$4\r\nPING\r\n", "invalid multibulk length"),
         (&number("*"), "too big mbulk count string"),
@@ -121,6 +140,9 @@ fn a_hostile_frame_is_one_error() {
         (b"*1\r\n\x01", "expected '$', got '\\x01'"),
         (b"*2\r\n$4\r\nPINGxx", "expected CRLF after a bulk string"),
         (b"echo \"a\r\n", "unbalanced quotes in request"),
+        // Redis closes without a word.
+        (b"POST / HTTP/1.1\r\n", http::REFUSED),
+        (b"host: localhost\r\n", http::REFUSED),
         (&vec![b'x'; 70_000], "too big inline request"),
         (
             &[&vec![b'x'; 65_537][..], b"\r\n"].concat(),
