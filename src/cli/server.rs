@@ -41,6 +41,8 @@ pub struct ServerOptions {
     pub deadline: Duration,
     /// The most connections of clients at one time, from 1 to 100,000.
     pub clients_max: usize,
+    /// How many bytes of memory all clients may make this server hold, together.
+    pub clients_bytes_max: usize,
     /// The cluster's name: peers of another one are refused.
     pub cluster: String,
     /// The seed of every random choice of this server. Random where none was given.
@@ -131,6 +133,12 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     clients_max: u32,
 
+    /// The most memory that all clients together may make this server hold, in MiB: unfinished requests,
+    /// transactions, replies that wait; beyond it, the connection that holds most is told so and closed
+    #[arg(long, value_name = "MIB", default_value_t = 1_024,
+          value_parser = clap::value_parser!(u32).range(CLIENTS_MEMORY_MIB_MIN..=1_048_576))]
+    clients_memory_mib: u32,
+
     /// The cluster's name; peers of another cluster are refused
     #[arg(long, value_name = "NAME", default_value = "quince",
           value_parser = flags::cluster_name)]
@@ -197,6 +205,7 @@ impl Args {
             allow_fail: self.allow_fail,
             deadline: self.deadline,
             clients_max: self.clients_max as usize,
+            clients_bytes_max: (self.clients_memory_mib as usize) << 20,
             cluster: self.cluster,
             seed: self.seed.unwrap_or_else(rand::random),
             log_level: self.log_level,
@@ -205,6 +214,9 @@ impl Args {
         })
     }
 }
+
+/// The smallest budget: with less, the longest request would not fit, with its reply.
+const CLIENTS_MEMORY_MIB_MIN: i64 = 32;
 
 /// How long a failed acceptor stays so, unless told otherwise.
 const RECOVER_AFTER: Span = Span {
@@ -265,6 +277,7 @@ impl ServerOptions {
             allow_fail: self.allow_fail,
             deadline: self.deadline,
             clients_max: self.clients_max,
+            clients_bytes_max: self.clients_bytes_max,
             seed: self.seed,
         }
     }
@@ -297,6 +310,7 @@ mod tests {
         assert_eq!(options.failures, None);
         assert_eq!(options.deadline, Duration::from_secs(10));
         assert_eq!(options.clients_max, 4_096);
+        assert_eq!(options.clients_bytes_max, 1 << 30);
         assert_eq!(options.cluster, "quince");
         assert_eq!(options.log_level, LevelFilter::Info);
         assert!(!options.allow_fail);
@@ -328,6 +342,8 @@ mod tests {
             "250ms",
             "--clients-max",
             "7",
+            "--clients-memory-mib",
+            "48",
             "--cluster",
             "fruit",
             "--seed",
@@ -359,6 +375,7 @@ mod tests {
                 allow_fail: true,
                 deadline: Duration::from_millis(250),
                 clients_max: 7,
+                clients_bytes_max: 48 << 20,
                 cluster: "fruit".into(),
                 seed: 42,
                 log_level: LevelFilter::Debug,
@@ -410,6 +427,10 @@ mod tests {
             (
                 &["--id", "1", "--clients-max", "0"],
                 "0 is not in 1..=100000",
+            ),
+            (
+                &["--id", "1", "--clients-memory-mib", "31"],
+                "31 is not in 32..=1048576",
             ),
             (
                 &["--id", "1", "--cluster", "a b"],

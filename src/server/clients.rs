@@ -3,6 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | here | who is connected, and which thread serves whom |
+//! | `budget` | how much memory all connections may hold together, and who has to leave |
 //! | `run` | requests that are handed to the core together, and answered in order |
 //! | `lines` | a connection of plain lines |
 //! | `resp` | a connection that speaks the protocol of Redis |
@@ -19,6 +20,7 @@
 //! blocks its own thread until [`WRITE_TIMEOUT`].
 
 mod about;
+mod budget;
 mod cursors;
 mod lines;
 mod looks;
@@ -45,6 +47,7 @@ use crate::wire::client::Reply;
 use super::core::Event;
 use super::{Options, StartError, spawn};
 use about::Labels;
+use budget::{Budget, Gate};
 use run::Server;
 
 /// A client that takes no reply for so long is cut off.
@@ -56,6 +59,9 @@ const IDLE_THREAD: Duration = Duration::from_secs(30);
 /// A connection that is closed by the server is drained for so long, so that the system does not
 /// tear it down before the client has read the last reply.
 const LINGER: Duration = Duration::from_millis(200);
+
+/// How often is looked for more from a connection that was told to leave.
+const LAST_WORDS_LOOK: Duration = Duration::from_millis(5);
 
 /// How many connections past the limit are told so at once; more are just closed.
 const TURNED_AWAY_MAX: usize = 64;
@@ -85,6 +91,8 @@ struct Open {
     by_number: Mutex<BTreeMap<u64, Arc<Connection>>>,
     /// How many were ever accepted.
     received: AtomicU64,
+    /// How much memory they may hold together.
+    budget: Budget,
     /// Signalled when one closes.
     closed: Condvar,
 }
@@ -95,6 +103,7 @@ struct Connection {
     stream: TcpStream,
     since: Instant,
     labels: Mutex<Labels>,
+    gate: Gate,
 }
 
 impl Clients {
@@ -113,6 +122,7 @@ impl Clients {
             limit,
             by_number: Mutex::new(BTreeMap::new()),
             received: AtomicU64::new(0),
+            budget: Budget::new(options.clients_bytes_max),
             closed: Condvar::new(),
         });
         let pool = Arc::new(Pool {
@@ -198,6 +208,7 @@ impl Pool {
             stream,
             since: Instant::now(),
             labels: Mutex::new(Labels::default()),
+            gate: Gate::default(),
         });
         let also = Arc::clone(&connection);
         self.open.by_number.lock().insert(number, also);
@@ -242,6 +253,23 @@ impl Open {
         self.by_number.lock().remove(&number);
         self.closed.notify_all();
     }
+
+    /// Makes a connection leave, if it is still there.
+    fn leave(&self, number: u64) {
+        let connection = self.by_number.lock().get(&number).cloned();
+        if let Some(connection) = connection {
+            connection.gate.leave(&connection.stream);
+        }
+    }
+
+    /// What a connection is told that has to leave.
+    fn why_leave(&self) -> String {
+        format!(
+            "all clients together hold more than {} bytes of memory here (--clients-memory-mib), and this \
+             connection the most: send and ask for less at a time",
+            self.budget.limit()
+        )
+    }
 }
 
 impl Connection {
@@ -254,7 +282,7 @@ impl Connection {
         match first_byte(stream)? {
             None => Ok(()),
             Some(b'*') => resp::serve(server, self),
-            Some(_) => lines::serve(server, stream),
+            Some(_) => lines::serve(server, self),
         }
     }
 }
@@ -279,6 +307,24 @@ fn turn_away(connections: &Receiver<TcpStream>, limit: usize) {
         let _ = stream.set_write_timeout(Some(LINGER));
         let _ = (&stream).write_all(&line);
         close(&stream);
+    }
+}
+
+/// Tells a connection that has to leave why, without waiting for it to listen. Its client may be sending all
+/// the while: that is read and thrown away, so that the system does not tear the connection down before
+/// the client has read what was sent last.
+fn send_last_words(mut stream: &TcpStream, bytes: Vec<u8>) {
+    let by = Instant::now() + LINGER;
+    if stream.set_nonblocking(true).is_err() || stream.write_all(&bytes).is_err() {
+        return;
+    }
+    drop(bytes);
+    let mut rest = [0; 4096];
+    while Instant::now() < by {
+        // It reads as ended, and may have more nevertheless.
+        if !matches!(stream.read(&mut rest), Ok(count) if count > 0) {
+            thread::sleep(LAST_WORDS_LOOK);
+        }
     }
 }
 

@@ -93,6 +93,8 @@ pub struct Options {
     pub deadline: Duration,
     /// How many client connections there may be at once.
     pub clients_max: usize,
+    /// How many bytes of memory the connections of clients may hold together.
+    pub clients_bytes_max: usize,
     /// Settles all that is random; by default another one at each start.
     pub seed: u64,
 }

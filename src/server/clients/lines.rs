@@ -13,11 +13,16 @@ use crate::outbox::Answer;
 use crate::wire::client::{ErrorCode, LINE_BYTES_MAX, Reply, Request, RequestError, parse_request};
 use crate::wire::lines::{Line, LineBuffer};
 
+use super::budget::{Account, Part};
 use super::run::{Out, Run, STOPPED, Server};
-use super::{close, looks};
+use super::{Connection, close, looks};
 
 /// What stands before the LF.
 const INLINE_PING: &[u8] = b"PING\r";
+
+/// What each key of a request takes beside its bytes, in bytes: its place among them, and the head of a shared
+/// text.
+const KEY_MEMORY: usize = 64;
 
 /// What is left to do for a request when it has what it needs.
 enum Then {
@@ -34,19 +39,36 @@ enum Then {
 }
 
 /// Serves the connection to its end.
-pub(super) fn serve(server: &Server, mut stream: &TcpStream) -> io::Result<()> {
+pub(super) fn serve(server: &Server, connection: &Connection) -> io::Result<()> {
+    let account = Account::new(&server.open, connection);
+    let mut out = Out::new(&connection.stream, &account);
+    let served = serve_all(server, &connection.stream, &mut out);
+    out.leave(|surely, bytes| {
+        let code = if surely {
+            ErrorCode::NotDone
+        } else {
+            ErrorCode::Unknown
+        };
+        Reply::error(code, server.open.why_leave()).write(bytes);
+    });
+    served
+}
+
+fn serve_all(server: &Server, mut stream: &TcpStream, out: &mut Out<'_>) -> io::Result<()> {
     let mut lines = LineBuffer::new(LINE_BYTES_MAX);
-    let mut out = Out::new(stream);
     let mut inline_pings = true;
-    while lines.read_from(&mut stream)? > 0 {
-        let quits = serve_lines(server, &mut lines, &mut inline_pings, &mut out)?;
+    loop {
+        out.account.hold(Part::Input, lines.memory_after_read())?;
+        if lines.read_from(&mut stream)? == 0 {
+            return Ok(());
+        }
+        let quits = serve_lines(server, &mut lines, &mut inline_pings, out)?;
         out.end()?;
         if quits {
             close(stream);
             return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Serves all lines that have arrived; true if the client quits. `inline_pings` is whether nothing but
@@ -67,13 +89,14 @@ fn serve_lines(
             server.served.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let request = match line {
-            Line::Whole(line) => parse_request(line),
-            Line::TooLong => Err(RequestError::too_long_line()),
+        let (bytes, request) = match line {
+            Line::Whole(line) => (line.len(), parse_request(line)),
+            Line::TooLong => (0, Err(RequestError::too_long_line())),
         };
         if run.is_over(matches!(request, Ok(Request::Write(_)))) {
             finish(server, std::mem::take(&mut run), out)?;
         }
+        run.count(memory(bytes, &request), out.account)?;
         match request {
             Ok(Request::Quit) => {
                 finish(server, run, out)?;
@@ -86,6 +109,17 @@ fn serve_lines(
     }
     finish(server, run, out)?;
     Ok(false)
+}
+
+/// About how much memory a request takes that came as so many bytes.
+fn memory(bytes: usize, request: &Result<Request, RequestError>) -> usize {
+    match request {
+        Ok(Request::Read {
+            read: Read::Many { keys },
+            ..
+        }) => bytes + keys.len() * KEY_MEMORY,
+        _ => bytes,
+    }
 }
 
 fn add(run: &mut Run<Then>, request: Request) {
@@ -103,8 +137,10 @@ fn add(run: &mut Run<Then>, request: Request) {
 
 fn finish(server: &Server, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> {
     server.finish(run, out, |then, answer, out| {
+        let reply = reply(server, then, answer);
+        out.account.hold(Part::Reply, reply.memory())?;
         let (bytes, relieve) = out.parts();
-        reply(server, then, answer).write_in_parts(bytes, relieve)
+        reply.write_in_parts(bytes, relieve)
     })
 }
 
