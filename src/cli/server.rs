@@ -11,7 +11,8 @@ use log::LevelFilter;
 
 use super::flags::{self, Address, Peers, Span};
 use super::preload::{Entries, read_preload};
-use super::{Failure, logging};
+use super::logging::{self, LogFile};
+use super::{Failure, signal};
 use crate::paxos::types::NodeId;
 use crate::server;
 
@@ -76,7 +77,8 @@ Examples:
                 --listen 0.0.0.0:7000 --data /var/lib/quince
       the first of three machines
 
-Ctrl-C or SIGTERM stop it cleanly. kill -9 loses nothing that was acknowledged.")]
+Ctrl-C or SIGTERM stop it cleanly; after SIGHUP it goes on, with --log-file opened anew. kill -9 loses
+nothing that was acknowledged.")]
 pub(crate) struct Args {
     /// The number of this server, 1 to 9; one of --peers
     #[arg(long, value_name = "N", value_parser = flags::server_id)]
@@ -226,23 +228,19 @@ const RECOVER_AFTER: Span = Span {
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let options = args.into_options()?;
-    logging::start(options.id, options.log_level, options.log_file.as_deref())
+    let log = logging::start(options.id, options.log_level, options.log_file.as_deref())
         .map_err(|error| Failure::Text(error.to_string()))?;
-    serve(options).map_err(Failure::Text)
+    serve(options, log).map_err(Failure::Text)
 }
 
 /// Runs the server until SIGINT or SIGTERM. The text of an error is for people.
-fn serve(options: ServerOptions) -> Result<(), String> {
+fn serve(options: ServerOptions, log: Option<LogFile>) -> Result<(), String> {
+    // First of all: whoever sends a signal early means it.
+    let stop = signal::stops(log)?;
     let preload = match &options.preload {
         Some(file) => read_preload(file).map_err(|error| error.to_string())?,
         None => Vec::new(),
     };
-    let (stop_tx, stop) = crossbeam_channel::bounded(1);
-    ctrlc::set_handler(move || {
-        // A second signal changes nothing: the server is stopping already.
-        let _ = stop_tx.try_send(());
-    })
-    .map_err(|error| format!("cannot listen for signals: {error}"))?;
     // Standard error gets the line anyway: a log that goes there need not tell it twice.
     let logged = options.log_file.is_some();
     server::run(&options.into_server(preload), &stop).map_err(|error| {

@@ -38,13 +38,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use log::warn;
 use parking_lot::{Condvar, Mutex};
 
 use crate::replica::SharedStore;
 use crate::wire::client::Reply;
 
 use super::core::Event;
+use super::seldom::Seldom;
 use super::{Options, StartError, spawn};
 use about::Labels;
 use budget::{Budget, Gate};
@@ -87,7 +87,10 @@ struct Pool {
 
 /// The open connections, to be closed when the server stops, and to be told of.
 struct Open {
+    /// The most connections at one time.
     limit: usize,
+    /// How many there are: as long as their streams are open.
+    places: Arc<AtomicUsize>,
     by_number: Mutex<BTreeMap<u64, Arc<Connection>>>,
     /// How many were ever accepted.
     received: AtomicU64,
@@ -104,12 +107,24 @@ struct Connection {
     since: Instant,
     labels: Mutex<Labels>,
     gate: Gate,
+    /// Given back after the stream is closed.
+    _place: Place,
+}
+
+/// One of the connections that there may be.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Clients {
     /// Starts to accept.
     pub(super) fn start(
         options: &Options,
+        limit: usize,
         listener: TcpListener,
         events: Sender<Event>,
         store: SharedStore,
@@ -117,9 +132,9 @@ impl Clients {
         syncs: Arc<AtomicU64>,
     ) -> Result<Self, StartError> {
         let (work_tx, work) = bounded(0);
-        let limit = options.clients_max;
         let open = Arc::new(Open {
             limit,
+            places: Arc::new(AtomicUsize::new(0)),
             by_number: Mutex::new(BTreeMap::new()),
             received: AtomicU64::new(0),
             budget: Budget::new(options.clients_bytes_max),
@@ -173,8 +188,9 @@ impl Clients {
 
 impl Pool {
     fn accept(self: Arc<Self>, listener: &TcpListener, away: &Sender<TcpStream>) {
-        let mut full = false;
         let limit = self.open.limit;
+        let mut warnings: [Seldom; 3] = Default::default();
+        let [refused, full, threads] = &mut warnings;
         for stream in listener.incoming() {
             if self.stopping.load(Ordering::SeqCst) {
                 return;
@@ -182,26 +198,25 @@ impl Pool {
             let stream = match stream {
                 Ok(stream) => stream,
                 Err(error) => {
-                    warn!("cannot accept a client: {error}");
+                    refused.warn(format_args!("cannot accept a client: {error}"));
                     thread::sleep(ACCEPT_PAUSE);
                     continue;
                 }
             };
-            let was_full = std::mem::replace(&mut full, self.open.by_number.lock().len() >= limit);
-            if full {
-                if !was_full {
-                    warn!("turning clients away: {limit} are connected");
-                }
+            let Some(place) = self.open.place() else {
+                full.warn(format_args!("turning a client away: {limit} are connected"));
                 // When even these are too many, closing is all that is left.
                 let _ = away.try_send(stream);
                 continue;
+            };
+            if let Err(error) = self.hand_over(stream, place) {
+                threads.warn(error);
             }
-            self.hand_over(stream);
         }
     }
 
     /// Gives the connection to an idle thread, or to a new one.
-    fn hand_over(self: &Arc<Self>, stream: TcpStream) {
+    fn hand_over(self: &Arc<Self>, stream: TcpStream, place: Place) -> Result<(), StartError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut connection = Arc::new(Connection {
             number,
@@ -209,21 +224,23 @@ impl Pool {
             since: Instant::now(),
             labels: Mutex::new(Labels::default()),
             gate: Gate::default(),
+            _place: place,
         });
         let also = Arc::clone(&connection);
         self.open.by_number.lock().insert(number, also);
         self.open.received.fetch_add(1, Ordering::Relaxed);
         if self.idle.load(Ordering::SeqCst) > 0 {
             match self.work_tx.try_send(connection) {
-                Ok(()) => return,
+                Ok(()) => return Ok(()),
                 Err(refused) => connection = refused.into_inner(),
             }
         }
         let pool = Arc::clone(self);
-        if let Err(error) = spawn("client", move || pool.work(connection)) {
-            warn!("{error}");
+        let spawned = spawn("client", move || pool.work(connection));
+        if spawned.is_err() {
             self.open.forget(number);
         }
+        spawned.map(|_| ())
     }
 
     /// A thread's life: connections, one after another.
@@ -245,6 +262,15 @@ impl Pool {
 }
 
 impl Open {
+    /// Room for one more, if there is any. Only the thread that accepts asks.
+    fn place(&self) -> Option<Place> {
+        if self.places.load(Ordering::SeqCst) >= self.limit {
+            return None;
+        }
+        self.places.fetch_add(1, Ordering::SeqCst);
+        Some(Place(Arc::clone(&self.places)))
+    }
+
     fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
