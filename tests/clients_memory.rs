@@ -13,9 +13,9 @@ use processes::{Cluster, LIMIT, Wire, until};
 /// The budget in these tests, in MiB: the smallest there is.
 const BUDGET_MIB: usize = 32;
 
-/// What a server takes beside what its clients make it hold, at the very most: the store, the log, what the
-/// system's allocator keeps.
-const SLACK_MIB: usize = 64;
+/// What a server takes beside what its clients make it hold, at the very most: the store, the log, 64 KiB of
+/// each connection, and what the system's allocator keeps of freed memory, in an arena for each few threads.
+const SLACK_MIB: usize = 192;
 
 /// The longest argument of RESP.
 const ARGUMENT_BYTES: usize = 4 << 20;
@@ -29,7 +29,11 @@ fn peak_mib(cluster: &Cluster) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", cluster.pid(1))).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.expect("a peak").trim().strip_suffix(" kB");
-    kib.expect("in kB").trim().parse::<usize>().expect("a number") >> 10
+    kib.expect("in kB")
+        .trim()
+        .parse::<usize>()
+        .expect("a number")
+        >> 10
 }
 
 /// How many bytes its clients make a server hold, as it counts them.
@@ -102,7 +106,7 @@ fn a_transaction_that_repeats_much_is_refused_and_takes_no_memory() {
         refused.starts_with("-ERR expected at most 4194304 bytes"),
         "{refused}"
     );
-    for _ in 0..40 {
+    for _ in 0..100 {
         assert_eq!(line(&echo), "+QUEUED\r\n");
     }
     let aborted = line(b"*1\r\n$4\r\nEXEC\r\n");
@@ -115,7 +119,7 @@ fn a_transaction_that_repeats_much_is_refused_and_takes_no_memory() {
 /// speaks, and closed.
 #[test]
 fn unfinished_requests_have_one_budget_and_their_neighbours_notice_nothing() {
-    const HOARDERS: usize = 60;
+    const HOARDERS: usize = 200;
     let cluster = single();
     let mut neighbour = Neighbour::of(&cluster);
     let mut hoarders = Vec::new();
@@ -131,7 +135,9 @@ fn unfinished_requests_have_one_budget_and_their_neighbours_notice_nothing() {
         // It may be closed in the middle.
         let _ = stream.write_all(&bytes);
         hoarders.push((is_resp, stream));
-        neighbour.works();
+        if number % 10 == 0 {
+            neighbour.works();
+        }
     }
     let mut closed = 0;
     for (is_resp, stream) in &hoarders {
@@ -180,19 +186,23 @@ fn the_largest_is_told_and_closed_and_the_one_who_asked_goes_on() {
     large.read_exact(&mut queued).expect("replies");
     let large_holds = held(&cluster);
     assert!(large_holds > 5 << 20, "{large_holds}");
-    let smaller: Vec<TcpStream> = (0..10)
+    // Each of these takes 2 MiB.
+    let smaller: Vec<TcpStream> = (0..14)
         .map(|_| {
             let mut stream = connect(&cluster);
             stream
-                .write_all(&vec![b'x'; 3 << 20])
+                .write_all(&vec![b'x'; 1_900_000])
                 .expect("it has room");
             stream
         })
         .collect();
     let told = rest(&large);
-    assert!(told.starts_with("-NOTDONE all clients together"), "{told:?}");
+    assert!(
+        told.starts_with("-NOTDONE all clients together"),
+        "{told:?}"
+    );
     // Those who are left fit, and are served when they go on.
-    for mut stream in smaller.iter().take(4) {
+    for mut stream in &smaller {
         stream.write_all(b"\n").expect("it listens");
         let mut code = [0; b"ERROR BAD_REQUEST".len()];
         stream.read_exact(&mut code).expect("a reply");
@@ -203,17 +213,19 @@ fn the_largest_is_told_and_closed_and_the_one_who_asked_goes_on() {
 /// Replies that nobody takes are held like all else.
 #[test]
 fn replies_that_are_not_taken_have_the_same_budget() {
-    const HOARDERS: usize = 60;
+    const HOARDERS: usize = 300;
     let cluster = single();
     let mut neighbour = Neighbour::of(&cluster);
     let value = "v".repeat(1 << 20);
     assert_eq!(cluster.ask(1, &format!("PUT large {value}")), "OK");
     let request = format!("MGET{}\n", " large".repeat(60));
     let hoarders: Vec<TcpStream> = (0..HOARDERS)
-        .map(|_| {
+        .map(|number| {
             let mut stream = connect(&cluster);
             stream.write_all(request.as_bytes()).expect("it listens");
-            neighbour.works();
+            if number % 10 == 0 {
+                neighbour.works();
+            }
             stream
         })
         .collect();

@@ -214,7 +214,10 @@ mod tests {
         file.reopen().unwrap();
         file.clone().write_all(b"three\n").unwrap();
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
-        assert_eq!((read(&moved), read(&path)), ("one\ntwo\n".into(), "three\n".into()));
+        assert_eq!(
+            (read(&moved), read(&path)),
+            ("one\ntwo\n".into(), "three\n".into())
+        );
         // One that cannot be opened changes nothing.
         std::fs::rename(&path, &moved).unwrap();
         std::fs::create_dir(&path).unwrap();

@@ -10,8 +10,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::flags::{self, Address, Peers, Span};
-use super::preload::{Entries, read_preload};
 use super::logging::{self, LogFile};
+use super::preload::{Entries, read_preload};
 use super::{Failure, signal};
 use crate::paxos::types::NodeId;
 use crate::server;

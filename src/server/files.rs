@@ -71,7 +71,11 @@ mod tests {
             (100, 6, 1, None),
             (100, 200, 1, None),
         ] {
-            assert_eq!(room(limit, open, wanted), expected, "{limit} {open} {wanted}");
+            assert_eq!(
+                room(limit, open, wanted),
+                expected,
+                "{limit} {open} {wanted}"
+            );
         }
     }
 }

@@ -278,7 +278,8 @@ impl<'a> Account<'a> {
         let (counted, before) = (self.count(part, bytes), self.counted());
         if counted > before {
             self.counted.set(Some(counted));
-            open.budget.put(number, counted, |leaving| open.leave(leaving));
+            open.budget
+                .put(number, counted, |leaving| open.leave(leaving));
         }
     }
 
@@ -308,10 +309,7 @@ impl<'a> Account<'a> {
     ///
     /// # Errors
     /// The connection has to leave; or what `wait` returns.
-    pub(super) fn wait_for_client<T>(
-        &self,
-        wait: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<T> {
+    pub(super) fn wait_for_client<T>(&self, wait: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let gate = &self.connection.gate;
         gate.begin_wait()?;
         let done = wait();

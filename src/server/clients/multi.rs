@@ -70,11 +70,7 @@ impl Multi {
     }
 
     /// Collects a request, which takes about `memory` bytes, and tells its client.
-    pub(super) fn queue(
-        &mut self,
-        request: Result<Request, RequestError>,
-        memory: usize,
-    ) -> Reply {
+    pub(super) fn queue(&mut self, request: Result<Request, RequestError>, memory: usize) -> Reply {
         let (steps, item, bytes) = match request {
             Ok(Request::Change(change)) => steps_of(change.steps, change.tell),
             Ok(Request::Read(read)) => match read.steps() {
