@@ -560,3 +560,28 @@ fn a_promise_with_absurd_slots_elects_nobody() {
     cluster.until_led();
     assert_eq!(cluster.ask(3, "GET a"), "VALUE 1");
 }
+
+/// A peer that comes again has given up its link from before: however often somebody comes in a peer's name,
+/// it takes one connection.
+#[test]
+fn a_new_link_of_a_peer_replaces_the_one_before() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.spawn(1);
+    until("n1 takes connections", || {
+        Wire::open(&cluster.peer_address(1)).ok()
+    });
+    let link = || {
+        let (wire, answer) = knock(&cluster, "quince 1 quince n2 n1 n1,n2,n3\n");
+        assert_eq!(answer.expect("an answer"), "welcome n1");
+        wire
+    };
+    let mut old: Vec<Wire> = (0..10).map(|_| link()).collect();
+    let mut newest = link();
+    // None of them is silent, which would close it as well.
+    until("all but the newest are closed", || {
+        newest.send("finish s1\n");
+        old.retain_mut(|wire| wire.try_send(b"finish s1\n").is_ok());
+        old.is_empty().then_some(())
+    });
+    newest.send("finish s1\n");
+}

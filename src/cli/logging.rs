@@ -12,11 +12,13 @@
 //! What cannot be written is lost without a word: a full disk under the log must not stop a store
 //! whose data are elsewhere.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, LineWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use log::{LevelFilter, Log, Metadata, Record};
+use parking_lot::Mutex;
 use simplelog::{Config, ConfigBuilder, FormatItem, WriteLogger};
 use time::macros::format_description;
 
@@ -43,26 +45,66 @@ pub enum LoggingError {
 }
 
 /// Starts the log of this process, for server `node`: lines up to `level`, appended to `file`, or to
-/// standard error without one. To be called once, before threads start.
+/// standard error without one. To be called once, before threads start. The file is returned, to be opened
+/// anew when it was moved away.
 pub(crate) fn start(
     node: NodeId,
     level: LevelFilter,
     file: Option<&Path>,
-) -> Result<(), LoggingError> {
-    let logger: Box<dyn Log> = match file {
+) -> Result<Option<LogFile>, LoggingError> {
+    let file = file.map(LogFile::open).transpose()?;
+    let logger: Box<dyn Log> = match &file {
         None => Box::new(Named::new(node, level, io::stderr())),
-        Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let file = file.map_err(|source| LoggingError::Open {
-                path: path.display().to_string(),
-                source,
-            })?;
-            Box::new(Named::new(node, level, file))
-        }
+        Some(file) => Box::new(Named::new(node, level, file.clone())),
     };
     log::set_boxed_logger(logger).map_err(|_| LoggingError::Twice)?;
     log::set_max_level(level);
-    Ok(())
+    Ok(file)
+}
+
+/// The file that log lines are appended to. Whoever moves it away (logrotate) has it opened anew.
+#[derive(Debug, Clone)]
+pub(crate) struct LogFile {
+    path: PathBuf,
+    file: Arc<Mutex<File>>,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> Result<Self, LoggingError> {
+        let file = open(path)?;
+        Ok(Self {
+            path: path.into(),
+            file: Arc::new(Mutex::new(file)),
+        })
+    }
+
+    /// Opens the path again, and appends there from now on.
+    ///
+    /// # Errors
+    /// It cannot be opened; the lines go where they went.
+    pub(crate) fn reopen(&self) -> Result<(), LoggingError> {
+        let file = open(&self.path)?;
+        *self.file.lock() = file;
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<File, LoggingError> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.map_err(|source| LoggingError::Open {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+impl Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.lock().flush()
+    }
 }
 
 /// Puts level and node in front of each message.
@@ -159,6 +201,29 @@ mod tests {
             .collect();
         assert_eq!(shape, "0000-00-00 00:00:00.000");
         assert!(lines[1].ends_with(" ERROR n2 cannot lock data/2"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew() {
+        let place = tempfile::tempdir().unwrap();
+        let (path, moved) = (place.path().join("l"), place.path().join("l.1"));
+        let mut file = LogFile::open(&path).unwrap();
+        file.write_all(b"one\n").unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        file.write_all(b"two\n").unwrap();
+        file.reopen().unwrap();
+        file.clone().write_all(b"three\n").unwrap();
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!(
+            (read(&moved), read(&path)),
+            ("one\ntwo\n".into(), "three\n".into())
+        );
+        // One that cannot be opened changes nothing.
+        std::fs::rename(&path, &moved).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        file.reopen().unwrap_err();
+        file.write_all(b"four\n").unwrap();
+        assert_eq!(read(&moved), "three\nfour\n");
     }
 
     #[test]

@@ -124,6 +124,12 @@ enum Command {
 
 /// Does what the command line says, and returns the exit code of the process.
 pub fn run(cli: Cli) -> ExitCode {
+    // A server has its own way.
+    if !matches!(cli.command, Command::Server(_))
+        && let Err(text) = signal::end_as_any_other()
+    {
+        return Failure::Text(text).tell();
+    }
     let done = match cli.command {
         Command::Server(args) => server::run(args),
         Command::Shell(args) => shell::run(&args),

@@ -10,8 +10,9 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::flags::{self, Address, Peers, Span};
+use super::logging::{self, LogFile};
 use super::preload::{Entries, read_preload};
-use super::{Failure, logging};
+use super::{Failure, signal};
 use crate::paxos::types::NodeId;
 use crate::server;
 
@@ -41,6 +42,8 @@ pub struct ServerOptions {
     pub deadline: Duration,
     /// The most connections of clients at one time, from 1 to 100,000.
     pub clients_max: usize,
+    /// How many bytes of memory all clients may make this server hold, together.
+    pub clients_bytes_max: usize,
     /// The cluster's name: peers of another one are refused.
     pub cluster: String,
     /// The seed of every random choice of this server. Random where none was given.
@@ -74,7 +77,8 @@ Examples:
                 --listen 0.0.0.0:7000 --data /var/lib/quince
       the first of three machines
 
-Ctrl-C or SIGTERM stop it cleanly. kill -9 loses nothing that was acknowledged.")]
+Ctrl-C or SIGTERM stop it cleanly; after SIGHUP it goes on, with --log-file opened anew. kill -9 loses
+nothing that was acknowledged.")]
 pub(crate) struct Args {
     /// The number of this server, 1 to 9; one of --peers
     #[arg(long, value_name = "N", value_parser = flags::server_id)]
@@ -130,6 +134,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 4_096,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     clients_max: u32,
+
+    /// The most memory that all clients together may make this server hold, in MiB: unfinished requests,
+    /// transactions, replies that wait; beyond it, the connection that holds most is told so and closed
+    #[arg(long, value_name = "MIB", default_value_t = 1_024,
+          value_parser = clap::value_parser!(u32).range(CLIENTS_MEMORY_MIB_MIN..=1_048_576))]
+    clients_memory_mib: u32,
 
     /// The cluster's name; peers of another cluster are refused
     #[arg(long, value_name = "NAME", default_value = "quince",
@@ -197,6 +207,7 @@ impl Args {
             allow_fail: self.allow_fail,
             deadline: self.deadline,
             clients_max: self.clients_max as usize,
+            clients_bytes_max: (self.clients_memory_mib as usize) << 20,
             cluster: self.cluster,
             seed: self.seed.unwrap_or_else(rand::random),
             log_level: self.log_level,
@@ -206,6 +217,9 @@ impl Args {
     }
 }
 
+/// The smallest budget: with less, the longest request would not fit, with its reply.
+const CLIENTS_MEMORY_MIB_MIN: i64 = 32;
+
 /// How long a failed acceptor stays so, unless told otherwise.
 const RECOVER_AFTER: Span = Span {
     min: Duration::from_secs(2),
@@ -214,23 +228,19 @@ const RECOVER_AFTER: Span = Span {
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let options = args.into_options()?;
-    logging::start(options.id, options.log_level, options.log_file.as_deref())
+    let log = logging::start(options.id, options.log_level, options.log_file.as_deref())
         .map_err(|error| Failure::Text(error.to_string()))?;
-    serve(options).map_err(Failure::Text)
+    serve(options, log).map_err(Failure::Text)
 }
 
 /// Runs the server until SIGINT or SIGTERM. The text of an error is for people.
-fn serve(options: ServerOptions) -> Result<(), String> {
+fn serve(options: ServerOptions, log: Option<LogFile>) -> Result<(), String> {
+    // First of all: whoever sends a signal early means it.
+    let stop = signal::stops(log)?;
     let preload = match &options.preload {
         Some(file) => read_preload(file).map_err(|error| error.to_string())?,
         None => Vec::new(),
     };
-    let (stop_tx, stop) = crossbeam_channel::bounded(1);
-    ctrlc::set_handler(move || {
-        // A second signal changes nothing: the server is stopping already.
-        let _ = stop_tx.try_send(());
-    })
-    .map_err(|error| format!("cannot listen for signals: {error}"))?;
     // Standard error gets the line anyway: a log that goes there need not tell it twice.
     let logged = options.log_file.is_some();
     server::run(&options.into_server(preload), &stop).map_err(|error| {
@@ -265,6 +275,7 @@ impl ServerOptions {
             allow_fail: self.allow_fail,
             deadline: self.deadline,
             clients_max: self.clients_max,
+            clients_bytes_max: self.clients_bytes_max,
             seed: self.seed,
         }
     }
@@ -297,6 +308,7 @@ mod tests {
         assert_eq!(options.failures, None);
         assert_eq!(options.deadline, Duration::from_secs(10));
         assert_eq!(options.clients_max, 4_096);
+        assert_eq!(options.clients_bytes_max, 1 << 30);
         assert_eq!(options.cluster, "quince");
         assert_eq!(options.log_level, LevelFilter::Info);
         assert!(!options.allow_fail);
@@ -328,6 +340,8 @@ mod tests {
             "250ms",
             "--clients-max",
             "7",
+            "--clients-memory-mib",
+            "48",
             "--cluster",
             "fruit",
             "--seed",
@@ -359,6 +373,7 @@ mod tests {
                 allow_fail: true,
                 deadline: Duration::from_millis(250),
                 clients_max: 7,
+                clients_bytes_max: 48 << 20,
                 cluster: "fruit".into(),
                 seed: 42,
                 log_level: LevelFilter::Debug,
@@ -410,6 +425,10 @@ mod tests {
             (
                 &["--id", "1", "--clients-max", "0"],
                 "0 is not in 1..=100000",
+            ),
+            (
+                &["--id", "1", "--clients-memory-mib", "31"],
+                "31 is not in 32..=1048576",
             ),
             (
                 &["--id", "1", "--cluster", "a b"],

@@ -1,15 +1,34 @@
 //! Signals: to server processes, for those who break them on purpose; and to this one.
 //!
-//! The standard library can send SIGKILL to its children and nothing else to anyone: `rustix` can.
+//! The standard library can send SIGKILL to its children and nothing else to anyone: `rustix` can. Nor can it
+//! catch any: `signal-hook` can, and tells them apart.
+//!
+//! | | SIGINT, SIGTERM | SIGHUP |
+//! | --- | --- | --- |
+//! | a server | stops cleanly | goes on, and opens its log file anew |
+//! | `demo`, `bench`, `torture` | end, and clean up | the same; under `nohup` they go on |
+//! | everything else | ends at once, by the system's default | the same |
+//!
+//! A process with the number 1, as in a container, has no defaults: it ignores what it does not catch. There
+//! everything else exits with 128 and the signal's number, as a shell tells the default: 143 for SIGTERM.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use crossbeam_channel::Receiver;
+use log::{error, info};
 use rustix::process::{self, Pid, kill_process, test_kill_process};
 
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
+
 use super::flags::{FlagError, server_id};
+use super::logging::LogFile;
 use crate::paxos::types::NodeId;
 
 /// The signals that are sent here.
@@ -53,15 +72,72 @@ pub(crate) fn send(signal: Signal, pid: u32) -> Result<(), String> {
     sent.map_err(|error| failed(&error))
 }
 
-/// Something arrives for each SIGINT, SIGTERM or SIGHUP, which from now on do not end the process by
+/// Something arrives when SIGINT, SIGTERM or SIGHUP comes, which from now on do not end the process by
 /// themselves. To be called once.
 pub(crate) fn interrupts() -> Result<Receiver<()>, String> {
     let (sender, receiver) = crossbeam_channel::bounded(1);
-    ctrlc::set_handler(move || {
+    let hangs_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    on_signals([SIGINT, SIGTERM].into_iter().chain(hangs_up), move |_| {
         let _ = sender.try_send(());
-    })
-    .map_err(|error| format!("cannot catch signals: {error}"))?;
+    })?;
+    INTERRUPTS.store(true, Ordering::SeqCst);
     Ok(receiver)
+}
+
+/// Something arrives when a server is to stop: for SIGINT and SIGTERM. After SIGHUP it goes on, and appends
+/// to `log` anew. The log names each. To be called once.
+pub(crate) fn stops(log: Option<LogFile>) -> Result<Receiver<()>, String> {
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    on_signals([SIGINT, SIGTERM, SIGHUP], move |signal| {
+        let name = signal_name(signal).unwrap_or("a signal");
+        if signal != SIGHUP {
+            info!("{name}: stopping");
+            // A second one changes nothing: the server is stopping already.
+            let _ = sender.try_send(());
+            return;
+        }
+        match log.as_ref().map(LogFile::reopen) {
+            None => info!("{name}: going on"),
+            Some(Ok(())) => info!("{name}: going on, with this log opened anew"),
+            Some(Err(why)) => error!("{name}: going on with the log as it was: {why}"),
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// Whether [`interrupts`] has taken over.
+static INTERRUPTS: AtomicBool = AtomicBool::new(false);
+
+/// Makes a process with the number 1 end by the signals that end any other.
+pub(crate) fn end_as_any_other() -> Result<(), String> {
+    if std::process::id() != 1 {
+        return Ok(());
+    }
+    on_signals([SIGINT, SIGTERM, SIGHUP], |signal| {
+        if !INTERRUPTS.load(Ordering::SeqCst) {
+            std::process::exit(128 + signal);
+        }
+    })
+}
+
+/// Calls `act` for each of these signals that comes, in a thread of its own.
+fn on_signals(
+    signals: impl IntoIterator<Item = i32>,
+    mut act: impl FnMut(i32) + Send + 'static,
+) -> Result<(), String> {
+    let wrong = |why: &dyn fmt::Display| format!("cannot catch signals: {why}");
+    let mut signals = Signals::new(signals).map_err(|error| wrong(&error))?;
+    let listen = move || signals.forever().for_each(&mut act);
+    let thread = thread::Builder::new().name("signals".into()).spawn(listen);
+    thread.map(|_| ()).map_err(|error| wrong(&error))
+}
+
+/// Whether whoever started this process had it ignore a signal, as `nohup` does; not told on every system.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Which process each server is: `1=PID,2=PID,...`.

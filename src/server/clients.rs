@@ -3,6 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | here | who is connected, and which thread serves whom |
+//! | `budget` | how much memory all connections may hold together, and who has to leave |
 //! | `run` | requests that are handed to the core together, and answered in order |
 //! | `lines` | a connection of plain lines |
 //! | `resp` | a connection that speaks the protocol of Redis |
@@ -19,6 +20,7 @@
 //! blocks its own thread until [`WRITE_TIMEOUT`].
 
 mod about;
+mod budget;
 mod cursors;
 mod lines;
 mod looks;
@@ -36,15 +38,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use log::warn;
 use parking_lot::{Condvar, Mutex};
 
 use crate::replica::SharedStore;
 use crate::wire::client::Reply;
 
 use super::core::Event;
+use super::seldom::Seldom;
 use super::{Options, StartError, spawn};
 use about::Labels;
+use budget::{Budget, Gate};
 use run::Server;
 
 /// A client that takes no reply for so long is cut off.
@@ -56,6 +59,9 @@ const IDLE_THREAD: Duration = Duration::from_secs(30);
 /// A connection that is closed by the server is drained for so long, so that the system does not
 /// tear it down before the client has read the last reply.
 const LINGER: Duration = Duration::from_millis(200);
+
+/// How often is looked for more from a connection that was told to leave.
+const LAST_WORDS_LOOK: Duration = Duration::from_millis(5);
 
 /// How many connections past the limit are told so at once; more are just closed.
 const TURNED_AWAY_MAX: usize = 64;
@@ -81,10 +87,15 @@ struct Pool {
 
 /// The open connections, to be closed when the server stops, and to be told of.
 struct Open {
+    /// The most connections at one time.
     limit: usize,
+    /// How many there are: as long as their streams are open.
+    places: Arc<AtomicUsize>,
     by_number: Mutex<BTreeMap<u64, Arc<Connection>>>,
     /// How many were ever accepted.
     received: AtomicU64,
+    /// How much memory they may hold together.
+    budget: Budget,
     /// Signalled when one closes.
     closed: Condvar,
 }
@@ -95,12 +106,25 @@ struct Connection {
     stream: TcpStream,
     since: Instant,
     labels: Mutex<Labels>,
+    gate: Gate,
+    /// Given back after the stream is closed.
+    _place: Place,
+}
+
+/// One of the connections that there may be.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Clients {
     /// Starts to accept.
     pub(super) fn start(
         options: &Options,
+        limit: usize,
         listener: TcpListener,
         events: Sender<Event>,
         store: SharedStore,
@@ -108,11 +132,12 @@ impl Clients {
         syncs: Arc<AtomicU64>,
     ) -> Result<Self, StartError> {
         let (work_tx, work) = bounded(0);
-        let limit = options.clients_max;
         let open = Arc::new(Open {
             limit,
+            places: Arc::new(AtomicUsize::new(0)),
             by_number: Mutex::new(BTreeMap::new()),
             received: AtomicU64::new(0),
+            budget: Budget::new(options.clients_bytes_max),
             closed: Condvar::new(),
         });
         let pool = Arc::new(Pool {
@@ -163,8 +188,9 @@ impl Clients {
 
 impl Pool {
     fn accept(self: Arc<Self>, listener: &TcpListener, away: &Sender<TcpStream>) {
-        let mut full = false;
         let limit = self.open.limit;
+        let mut warnings: [Seldom; 3] = Default::default();
+        let [refused, full, threads] = &mut warnings;
         for stream in listener.incoming() {
             if self.stopping.load(Ordering::SeqCst) {
                 return;
@@ -172,47 +198,49 @@ impl Pool {
             let stream = match stream {
                 Ok(stream) => stream,
                 Err(error) => {
-                    warn!("cannot accept a client: {error}");
+                    refused.warn(format_args!("cannot accept a client: {error}"));
                     thread::sleep(ACCEPT_PAUSE);
                     continue;
                 }
             };
-            let was_full = std::mem::replace(&mut full, self.open.by_number.lock().len() >= limit);
-            if full {
-                if !was_full {
-                    warn!("turning clients away: {limit} are connected");
-                }
+            let Some(place) = self.open.place() else {
+                full.warn(format_args!("turning a client away: {limit} are connected"));
                 // When even these are too many, closing is all that is left.
                 let _ = away.try_send(stream);
                 continue;
+            };
+            if let Err(error) = self.hand_over(stream, place) {
+                threads.warn(error);
             }
-            self.hand_over(stream);
         }
     }
 
     /// Gives the connection to an idle thread, or to a new one.
-    fn hand_over(self: &Arc<Self>, stream: TcpStream) {
+    fn hand_over(self: &Arc<Self>, stream: TcpStream, place: Place) -> Result<(), StartError> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut connection = Arc::new(Connection {
             number,
             stream,
             since: Instant::now(),
             labels: Mutex::new(Labels::default()),
+            gate: Gate::default(),
+            _place: place,
         });
         let also = Arc::clone(&connection);
         self.open.by_number.lock().insert(number, also);
         self.open.received.fetch_add(1, Ordering::Relaxed);
         if self.idle.load(Ordering::SeqCst) > 0 {
             match self.work_tx.try_send(connection) {
-                Ok(()) => return,
+                Ok(()) => return Ok(()),
                 Err(refused) => connection = refused.into_inner(),
             }
         }
         let pool = Arc::clone(self);
-        if let Err(error) = spawn("client", move || pool.work(connection)) {
-            warn!("{error}");
+        let spawned = spawn("client", move || pool.work(connection));
+        if spawned.is_err() {
             self.open.forget(number);
         }
+        spawned.map(|_| ())
     }
 
     /// A thread's life: connections, one after another.
@@ -234,6 +262,15 @@ impl Pool {
 }
 
 impl Open {
+    /// Room for one more, if there is any. Only the thread that accepts asks.
+    fn place(&self) -> Option<Place> {
+        if self.places.load(Ordering::SeqCst) >= self.limit {
+            return None;
+        }
+        self.places.fetch_add(1, Ordering::SeqCst);
+        Some(Place(Arc::clone(&self.places)))
+    }
+
     fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
@@ -241,6 +278,23 @@ impl Open {
     fn forget(&self, number: u64) {
         self.by_number.lock().remove(&number);
         self.closed.notify_all();
+    }
+
+    /// Makes a connection leave, if it is still there.
+    fn leave(&self, number: u64) {
+        let connection = self.by_number.lock().get(&number).cloned();
+        if let Some(connection) = connection {
+            connection.gate.leave(&connection.stream);
+        }
+    }
+
+    /// What a connection is told that has to leave.
+    fn why_leave(&self) -> String {
+        format!(
+            "all clients together hold more than {} bytes of memory here (--clients-memory-mib), and this \
+             connection the most: send and ask for less at a time",
+            self.budget.limit()
+        )
     }
 }
 
@@ -254,7 +308,7 @@ impl Connection {
         match first_byte(stream)? {
             None => Ok(()),
             Some(b'*') => resp::serve(server, self),
-            Some(first) => lines::serve(server, stream, first),
+            Some(first) => lines::serve(server, self, first),
         }
     }
 }
@@ -279,6 +333,24 @@ fn turn_away(connections: &Receiver<TcpStream>, limit: usize) {
         let _ = stream.set_write_timeout(Some(LINGER));
         let _ = (&stream).write_all(&line);
         close(&stream);
+    }
+}
+
+/// Tells a connection that has to leave why, without waiting for it to listen. Its client may be sending all
+/// the while: that is read and thrown away, so that the system does not tear the connection down before
+/// the client has read what was sent last.
+fn send_last_words(mut stream: &TcpStream, bytes: Vec<u8>) {
+    let by = Instant::now() + LINGER;
+    if stream.set_nonblocking(true).is_err() || stream.write_all(&bytes).is_err() {
+        return;
+    }
+    drop(bytes);
+    let mut rest = [0; 4096];
+    while Instant::now() < by {
+        // It reads as ended, and may have more nevertheless.
+        if !matches!(stream.read(&mut rest), Ok(count) if count > 0) {
+            thread::sleep(LAST_WORDS_LOOK);
+        }
     }
 }
 

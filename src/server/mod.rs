@@ -27,13 +27,15 @@ mod clients;
 mod core;
 mod cost;
 mod failure;
+mod files;
 mod listen;
 mod peers;
 mod recorder;
+mod seldom;
 mod waits;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -94,6 +96,8 @@ pub struct Options {
     pub deadline: Duration,
     /// How many client connections there may be at once.
     pub clients_max: usize,
+    /// How many bytes of memory the connections of clients may hold together.
+    pub clients_bytes_max: usize,
     /// Settles all that is random; by default another one at each start.
     pub seed: u64,
 }
@@ -129,6 +133,19 @@ pub enum StartError {
     /// The log is damaged or cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The system allows too few open files for voting and a few clients.
+    #[error(
+        "expected a limit of at least {needed} open files, found {limit}: raise it to {good} (ulimit -n, or \
+         LimitNOFILE= of a systemd unit), or give a smaller --clients-max"
+    )]
+    Files {
+        /// What the system allows.
+        limit: usize,
+        /// With so many it starts.
+        needed: usize,
+        /// With so many it has room for all clients.
+        good: usize,
+    },
     /// The system gives no more threads.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -149,7 +166,7 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
     let members = Members::new(options.peers.keys().copied())
         .ok_or(StartError::Members(options.peers.len()))?;
     end_on_panic();
-    raise_file_limit(options.clients_max);
+    let clients_max = files::clients_max(options.clients_max)?;
     // Both addresses first: an address in use must leave the data untouched.
     let peer_listener = listen::bind(&options.peer_listen, "peers")?;
     let client_listener = listen::bind(&options.listen, "clients")?;
@@ -209,6 +226,7 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
     )?;
     let clients = Clients::start(
         options,
+        clients_max,
         client_listener,
         events_tx.clone(),
         replica.store(),
@@ -301,22 +319,10 @@ const DISK_FAILED: i32 = 3;
 /// A failure of the disk: whatever was not synced is not acknowledged, and never will be (P37).
 fn end_on_disk_failure(error: &dyn std::fmt::Display) -> ! {
     log::error!("{error}: ending, because nothing can be promised without a disk");
-    eprintln!("quince: {error}");
+    // The terminal that it went to may be closed.
+    let _ = writeln!(io::stderr(), "quince: {error}");
     std::process::exit(DISK_FAILED);
 }
-
-/// Each connection takes a file descriptor; systems hand out 1,024 until they are asked.
-fn raise_file_limit(clients_max: usize) {
-    let wanted = clients_max as u64 + FILES_BESIDE_CLIENTS;
-    match rlimit::increase_nofile_limit(wanted) {
-        Ok(got) if got >= wanted => {}
-        Ok(got) => warn!("the system allows {got} open files: fewer than {clients_max} clients"),
-        Err(error) => warn!("cannot raise the limit of open files: {error}"),
-    }
-}
-
-/// Peers, the log, listeners, and connections that are being turned away.
-const FILES_BESIDE_CLIENTS: u64 = 256;
 
 /// A channel that never makes its sender wait, for who must not wait.
 fn lane<T>() -> (Sender<T>, Receiver<T>) {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use crate::wire::peer::{
 };
 
 use super::core::{Event, log_line};
+use super::seldom::Seldom;
 use super::{Options, StartError, lane, spawn};
 
 /// How many bytes may wait for one peer. What comes beyond is dropped.
@@ -164,7 +165,7 @@ impl Peers {
             events: events.clone(),
             newest: members
                 .others(options.id)
-                .map(|peer| (peer, AtomicU64::new(0)))
+                .map(|peer| (peer, Mutex::default()))
                 .collect(),
             greetings: AtomicUsize::new(0),
             told: Mutex::new(HashSet::new()),
@@ -299,21 +300,56 @@ struct Door {
     cluster: Vec<u8>,
     members: Members,
     events: Sender<Event>,
-    /// A peer, how many connections it made: only the end of the newest counts as silence.
-    newest: BTreeMap<NodeId, AtomicU64>,
+    /// The newest link from each peer: it replaces the one before, and only its end counts as silence.
+    newest: BTreeMap<NodeId, Mutex<Newest>>,
     /// How many connections are in the middle of their greeting.
     greetings: AtomicUsize,
     /// What was told in the log already.
     told: Mutex<HashSet<(IpAddr, String)>>,
 }
 
+/// The newest link from a peer.
+#[derive(Default)]
+struct Newest {
+    /// How many there were.
+    number: u64,
+    stream: Option<Arc<TcpStream>>,
+}
+
+impl Newest {
+    /// Takes a new link and closes the one before, which its peer has given up. So a peer has one, however
+    /// often it comes.
+    fn replace(&mut self, stream: &Arc<TcpStream>) -> u64 {
+        if let Some(old) = self.stream.replace(Arc::clone(stream)) {
+            let _ = old.shutdown(Shutdown::Both);
+        }
+        self.number += 1;
+        self.number
+    }
+
+    /// Lets a link go that has ended; whether it was the newest.
+    fn end(&mut self, number: u64) -> bool {
+        let is_newest = self.number == number;
+        if is_newest {
+            self.stream = None;
+        }
+        is_newest
+    }
+}
+
 impl Door {
     fn accept(self: Arc<Self>, listener: &TcpListener) {
+        let mut warnings: [Seldom; 2] = Default::default();
+        let [refused, threads] = &mut warnings;
         for stream in listener.incoming() {
-            let Ok(stream) = stream else {
-                // Out of file descriptors, most likely: time cures it, or nothing does.
-                thread::sleep(REDIAL_MAX);
-                continue;
+            let stream = match stream {
+                Ok(stream) => Arc::new(stream),
+                Err(error) => {
+                    // Out of something, most likely: time cures it, or nothing does.
+                    refused.warn(format_args!("cannot accept a peer: {error}"));
+                    thread::sleep(REDIAL_MAX);
+                    continue;
+                }
             };
             if self.greetings.fetch_add(1, Ordering::Relaxed) >= GREETINGS_MAX {
                 self.greetings.fetch_sub(1, Ordering::Relaxed);
@@ -322,27 +358,27 @@ impl Door {
             let door = Arc::clone(&self);
             if let Err(error) = spawn("peer-in", move || door.serve(&stream)) {
                 self.greetings.fetch_sub(1, Ordering::Relaxed);
-                warn!("{error}");
+                threads.warn(error);
             }
         }
     }
 
-    fn serve(&self, stream: &TcpStream) {
+    fn serve(&self, stream: &Arc<TcpStream>) {
         let greeted = self.greet(stream);
         self.greetings.fetch_sub(1, Ordering::Relaxed);
         let peer = match greeted {
             Ok(peer) => peer,
             Err(why) => return self.tell_once(stream, &why),
         };
-        let number = self.newest[&peer].fetch_add(1, Ordering::SeqCst) + 1;
+        let number = self.newest[&peer].lock().replace(stream);
         let why = self.read_lines(peer, stream);
-        let is_newest = || self.newest[&peer].load(Ordering::SeqCst) == number;
+        let is_newest = || self.newest[&peer].lock().number == number;
         if is_newest() {
             // Before the end, so that a peer that comes again at once does not hide why.
             info!("link from {peer} is down: {why}");
         }
         let _ = stream.shutdown(Shutdown::Both);
-        if is_newest() {
+        if self.newest[&peer].lock().end(number) {
             let _ = self.events.send(Event::LinkDown(peer));
         }
     }

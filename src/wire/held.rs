@@ -47,6 +47,11 @@ impl Held {
         &self.buffer[self.start..self.end]
     }
 
+    /// How many bytes the buffer takes once it has been read into.
+    pub(crate) fn memory_after_read(&self) -> usize {
+        self.next_len()
+    }
+
     /// Takes the first `count` bytes.
     pub(crate) fn take(&mut self, count: usize) -> &[u8] {
         let taken = self.start..self.start + count;
@@ -73,25 +78,36 @@ impl Held {
         }
     }
 
+    /// The size of the buffer for the next read.
+    fn next_len(&self) -> usize {
+        let (held, len) = (self.end - self.start, self.buffer.len());
+        if held <= REST_BYTES / 2 {
+            REST_BYTES
+        } else if len - held < READ_BYTES_MIN {
+            // At most the longest piece and one read: more of one piece is never left behind.
+            let most = self.piece_bytes_max.max(REST_BYTES) + READ_BYTES_MIN;
+            (2 * len).min(most)
+        } else {
+            len
+        }
+    }
+
     /// Moves what is held to the front, and gives the buffer its size: called once a read, never
     /// once a piece.
     fn make_room(&mut self) {
         let held = self.end - self.start;
-        if held <= REST_BYTES / 2 && self.buffer.len() > REST_BYTES {
-            let mut small = vec![0; REST_BYTES];
+        let (len, next) = (self.buffer.len(), self.next_len());
+        if next < len {
+            let mut small = vec![0; next];
             small[..held].copy_from_slice(self.bytes());
             self.buffer = small;
         } else if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
         }
         (self.start, self.end) = (0, held);
-        let len = self.buffer.len();
-        if len - held < READ_BYTES_MIN {
-            // At most the longest piece and one read: more of one piece is never left behind.
-            let most = self.piece_bytes_max.max(REST_BYTES) + READ_BYTES_MIN;
-            let grown = (2 * len).min(most);
-            self.buffer.reserve_exact(grown - len);
-            self.buffer.resize(grown, 0);
+        if next > len {
+            self.buffer.reserve_exact(next - len);
+            self.buffer.resize(next, 0);
         }
     }
 }

@@ -75,6 +75,11 @@ impl LineBuffer {
         self.held.read_from(stream)
     }
 
+    /// How many bytes of memory the next read makes this hold.
+    pub fn memory_after_read(&self) -> usize {
+        self.held.memory_after_read()
+    }
+
     /// The next line; none until more has been read.
     pub fn next_line(&mut self) -> Option<Line<'_>> {
         if !self.begun && !self.begin() {

@@ -230,6 +230,12 @@ impl Cluster {
         self.place().join(format!("data-{server}"))
     }
 
+    /// Moves a server's log away, as logrotate does.
+    pub(crate) fn move_log(&self, server: u8, name: &str) {
+        let moved = fs::rename(self.log_file(server), self.place().join(name));
+        moved.expect("a log");
+    }
+
     fn log_file(&self, server: u8) -> PathBuf {
         self.place().join(format!("server-{server}.log"))
     }

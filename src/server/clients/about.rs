@@ -157,7 +157,7 @@ pub(super) fn info(server: &Server, sections: &[Bytes], fields: &[(String, Strin
     };
     let memory = resident_bytes().map_or(String::new(), |bytes| {
         format!("used_memory:{bytes}\r\nused_memory_rss:{bytes}\r\n")
-    });
+    }) + &format!("mem_clients_normal:{}\r\n", server.open.budget.held());
     let mut text = String::new();
     for (name, lines) in [
         (

@@ -17,11 +17,16 @@ use crate::wire::client::{
 };
 use crate::wire::lines::{Line, LineBuffer};
 
+use super::budget::{Account, Part};
 use super::run::{Out, Run, STOPPED, Server};
-use super::{close, looks};
+use super::{Connection, close, looks};
 
 /// What stands before the LF.
 const INLINE_PING: &[u8] = b"PING\r";
+
+/// What each key of a request takes beside its bytes, in bytes: its place among them, and the head of a shared
+/// text.
+const KEY_MEMORY: usize = 64;
 
 /// What is left to do for a request when it has what it needs.
 enum Then {
@@ -38,21 +43,44 @@ enum Then {
 }
 
 /// Serves the connection, whose first byte this is, to its end.
-pub(super) fn serve(server: &Server, mut stream: &TcpStream, first: u8) -> io::Result<()> {
+pub(super) fn serve(server: &Server, connection: &Connection, first: u8) -> io::Result<()> {
+    let stream = &connection.stream;
     // A telnet client sends the last byte of an interrupt as urgent, which would be taken out of its place.
     SockRef::from(stream).set_out_of_band_inline(true)?;
+    let account = Account::new(&server.open, connection);
+    let mut out = Out::new(stream, &account);
+    let served = serve_all(server, stream, first, &mut out);
+    out.leave(|surely, bytes| {
+        let code = if surely {
+            ErrorCode::NotDone
+        } else {
+            ErrorCode::Unknown
+        };
+        Reply::error(code, server.open.why_leave()).write(bytes);
+    });
+    served
+}
+
+fn serve_all(
+    server: &Server,
+    mut stream: &TcpStream,
+    first: u8,
+    out: &mut Out<'_>,
+) -> io::Result<()> {
     let mut lines = LineBuffer::typed(LINE_BYTES_MAX);
-    let mut out = Out::new(stream);
     let mut inline_pings = first == INLINE_PING[0];
-    while lines.read_from(&mut stream)? > 0 {
-        let quits = serve_lines(server, &mut lines, &mut inline_pings, &mut out)?;
+    loop {
+        out.account.hold(Part::Input, lines.memory_after_read())?;
+        if lines.read_from(&mut stream)? == 0 {
+            return Ok(());
+        }
+        let quits = serve_lines(server, &mut lines, &mut inline_pings, out)?;
         out.end()?;
         if quits {
             close(stream);
             return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Serves all lines that have arrived; true if the connection is to be closed: the client quits, or speaks
@@ -74,13 +102,14 @@ fn serve_lines(
             server.served.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let request = match line {
-            Line::Whole(line) => parse_request(line),
-            Line::TooLong => Err(RequestError::too_long_line()),
+        let (bytes, request) = match line {
+            Line::Whole(line) => (line.len(), parse_request(line)),
+            Line::TooLong => (0, Err(RequestError::too_long_line())),
         };
         if run.is_over(matches!(request, Ok(Request::Write(_)))) {
             finish(server, std::mem::take(&mut run), out)?;
         }
+        run.count(memory(bytes, &request), out.account)?;
         match request {
             Ok(Request::Quit) => {
                 finish(server, run, out)?;
@@ -102,6 +131,17 @@ fn serve_lines(
     Ok(false)
 }
 
+/// About how much memory a request takes that came as so many bytes.
+fn memory(bytes: usize, request: &Result<Request, RequestError>) -> usize {
+    match request {
+        Ok(Request::Read {
+            read: Read::Many { keys },
+            ..
+        }) => bytes + keys.len() * KEY_MEMORY,
+        _ => bytes,
+    }
+}
+
 fn add(run: &mut Run<Then>, request: Request) {
     match request {
         Request::Write(command) => run.command(command, Then::Tell),
@@ -120,8 +160,10 @@ fn finish(server: &Server, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> 
         if let (Then::Read(Read::List(list)), Answer::Readable) = (&then, &answer) {
             return tell_list(server, list, out);
         }
+        let reply = reply(server, then, answer);
+        out.account.hold(Part::Reply, reply.memory())?;
         let (bytes, relieve) = out.parts();
-        reply(server, then, answer).write_in_parts(bytes, relieve)
+        reply.write_in_parts(bytes, relieve)
     })
 }
 

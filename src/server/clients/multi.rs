@@ -17,7 +17,10 @@ use crate::wire::resp::{Reply, Request, RequestError, Spoils, Tell, too_large};
 pub(super) struct Multi {
     items: Vec<Item>,
     steps: Vec<Step>,
+    /// Of keys and values, and of what is told back.
     bytes: usize,
+    /// About how much it takes.
+    memory: usize,
     /// A request was refused, and the client was told so.
     spoilt: bool,
 }
@@ -38,6 +41,12 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// About how many bytes it takes.
+    pub(super) fn memory(&self) -> usize {
+        let keys = self.watched.iter().map(|watched| watched.key.len());
+        keys.sum::<usize>() + self.watched.capacity() * (size_of::<Watched>() + 32)
+    }
+
     /// Adds keys as they are now. One that is watched already stays as it was then.
     pub(super) fn add(&mut self, mut keys: Vec<Bytes>, store: &SharedStore) -> Reply {
         keys.retain(|key| self.watched.iter().all(|watched| watched.key != *key));
@@ -55,22 +64,27 @@ impl Watch {
 }
 
 impl Multi {
-    /// Collects a request, and tells its client.
-    pub(super) fn queue(&mut self, request: Result<Request, RequestError>) -> Reply {
-        let (steps, tell) = match request {
-            Ok(Request::Change(change)) => (change.steps, change.tell),
+    /// About how many bytes it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Collects a request, which takes about `memory` bytes, and tells its client.
+    pub(super) fn queue(&mut self, request: Result<Request, RequestError>, memory: usize) -> Reply {
+        let (steps, item, bytes) = match request {
+            Ok(Request::Change(change)) => steps_of(change.steps, change.tell),
             Ok(Request::Read(read)) => match read.steps() {
-                Some(steps) => (steps, Tell::Read(read)),
+                Some(steps) => steps_of(steps, Tell::Read(read)),
                 None => return self.refuse(not_allowed()),
             },
             Ok(Request::Known(reply)) => {
-                self.items.push(Item::Known(reply));
-                return QUEUED;
+                let bytes = match &reply {
+                    Reply::Bulk(bytes) => bytes.len(),
+                    _ => 0,
+                };
+                (Vec::new(), Item::Known(reply), bytes)
             }
-            Ok(Request::Unwatch) => {
-                self.items.push(Item::Known(Reply::OK));
-                return QUEUED;
-            }
+            Ok(Request::Unwatch) => (Vec::new(), Item::Known(Reply::OK), 0),
             Ok(Request::Multi) => return Reply::error("MULTI calls can not be nested"),
             Ok(Request::Watch(_)) => return Reply::error("WATCH inside MULTI is not allowed"),
             Ok(_) => return self.refuse(not_allowed()),
@@ -80,20 +94,27 @@ impl Multi {
             }
             Err(error) => return self.refuse(error.into()),
         };
-        let bytes: usize = steps.iter().map(Step::bytes).sum();
+        if self.spoilt {
+            // Nothing of it will be done.
+            return QUEUED;
+        }
         let requests = self.items.len() + 1;
         let count = (self.steps.len() + steps.len()).max(requests);
         if let Some(error) = too_large(count, self.bytes + bytes) {
             return self.refuse(error);
         }
         self.bytes += bytes;
-        self.items.push(Item::Steps(steps.len(), tell));
+        self.memory += memory;
+        self.items.push(item);
         self.steps.extend(steps);
         QUEUED
     }
 
     fn refuse(&mut self, error: Reply) -> Reply {
-        self.spoilt = true;
+        *self = Self {
+            spoilt: true,
+            ..Self::default()
+        };
         error
     }
 
@@ -116,6 +137,12 @@ impl Multi {
         let asks = !transaction.watched.is_empty() || !transaction.steps.is_empty();
         Ok((self.items, asks.then_some(transaction)))
     }
+}
+
+fn steps_of(steps: Vec<Step>, tell: Tell) -> (Vec<Step>, Item, usize) {
+    let bytes = steps.iter().map(Step::bytes).sum();
+    let item = Item::Steps(steps.len(), tell);
+    (steps, item, bytes)
 }
 
 const QUEUED: Reply = Reply::Simple("QUEUED");

@@ -13,8 +13,9 @@ use crate::wire::resp::{
     RequestError, Spoils, Tell, Wait,
 };
 
+use super::budget::{Account, Part};
 use super::multi::{Item, Multi, Watch};
-use super::run::{Out, Run, STOPPED, Server};
+use super::run::{Out, REQUEST_MEMORY, Run, STOPPED, Server};
 use super::{Connection, about, close, looks, multi, wait};
 
 /// What is left to do for a request when it has what it needs.
@@ -64,29 +65,53 @@ pub(super) fn serve(server: &Server, connection: &Connection) -> io::Result<()> 
         multi: None,
         watch: Watch::default(),
     };
-    talk.label_protocol();
-    let mut stream = &connection.stream;
-    let mut frames = FrameBuffer::default();
-    let mut out = Out::new(stream);
-    while frames.read_from(&mut stream)? > 0 {
-        let ends = talk.serve_frames(&mut frames, &mut out)?;
-        out.end()?;
-        if ends {
-            close(stream);
-            return Ok(());
-        }
-    }
-    Ok(())
+    let account = Account::new(&server.open, connection);
+    let mut out = Out::new(&connection.stream, &account);
+    let served = talk.serve_all(&mut out);
+    let protocol = talk.protocol;
+    drop(talk);
+    out.leave(|surely, bytes| {
+        let why = server.open.why_leave();
+        let reply = if surely {
+            Reply::not_done(&why)
+        } else {
+            Reply::unknown(&why)
+        };
+        reply.write(protocol, bytes);
+    });
+    served
 }
 
 impl Talk<'_> {
+    fn serve_all(&mut self, out: &mut Out<'_>) -> io::Result<()> {
+        self.label_protocol();
+        let mut stream = &self.connection.stream;
+        let mut frames = FrameBuffer::default();
+        loop {
+            out.account.hold(Part::Input, frames.memory_after_read())?;
+            if frames.read_from(&mut stream)? == 0 {
+                return Ok(());
+            }
+            let ends = self.serve_frames(&mut frames, out)?;
+            out.end()?;
+            if ends {
+                close(stream);
+                return Ok(());
+            }
+        }
+    }
+
     /// Serves all requests that have arrived; true if the connection is to be closed.
     fn serve_frames(&mut self, frames: &mut FrameBuffer, out: &mut Out<'_>) -> io::Result<bool> {
         let mut run = Run::default();
         loop {
-            let request = match frames.next_frame() {
+            let (memory, request) = match frames.next_frame() {
                 Ok(None) => break,
-                Ok(Some(arguments)) => Request::read(arguments),
+                Ok(Some(arguments)) => {
+                    let memory = arguments.memory();
+                    run.count(memory, out.account)?;
+                    (memory, Request::read(arguments))
+                }
                 // Where the next request begins is not known.
                 Err(error) => {
                     self.finish(run, out)?;
@@ -121,7 +146,10 @@ impl Talk<'_> {
                     self.watch = Watch::default();
                     run.known(Then::Reply(error.into()));
                 }
-                request if self.multi.is_some() => self.queue(&mut run, request),
+                request if self.multi.is_some() => {
+                    self.queue(&mut run, request, memory);
+                    out.account.hold(Part::Collected, self.collected())?;
+                }
                 Ok(Request::Hello(hello)) => self.hello(hello, out)?,
                 Ok(Request::Watch(keys)) => self.watch(keys, out)?,
                 Ok(Request::Wait(wait)) => self.wait(wait, out)?,
@@ -130,7 +158,13 @@ impl Talk<'_> {
             }
         }
         self.finish(run, out)?;
+        out.account.hold(Part::Collected, self.collected())?;
         Ok(false)
+    }
+
+    /// About how much `MULTI` and `WATCH` have collected, in bytes.
+    fn collected(&self) -> usize {
+        self.multi.as_ref().map_or(0, Multi::memory) + self.watch.memory()
     }
 
     fn add(&mut self, run: &mut Run<Then>, request: Request) {
@@ -201,9 +235,15 @@ impl Talk<'_> {
         self.write(&reply, out)
     }
 
-    fn queue(&mut self, run: &mut Run<Then>, request: Result<Request, RequestError>) {
+    fn queue(
+        &mut self,
+        run: &mut Run<Then>,
+        request: Result<Request, RequestError>,
+        memory: usize,
+    ) {
         let multi = self.multi.as_mut().expect("a transaction is collected");
-        run.known(Then::Reply(multi.queue(request)));
+        let queued = multi.queue(request, memory + REQUEST_MEMORY);
+        run.known(Then::Reply(queued));
     }
 
     fn discard(&mut self, run: &mut Run<Then>) {
@@ -232,12 +272,17 @@ impl Talk<'_> {
     }
 
     fn wait(&self, wait: Wait, out: &mut Out<'_>) -> io::Result<()> {
-        wait::wait(self.server, self.connection, wait, out)
+        // Nobody waits for this one to hear what is known already.
+        out.flush()?;
+        let account = out.account;
+        account.wait_for_client(|| wait::wait(self.server, self.connection, wait, out))
     }
 
     fn finish(&self, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> {
         self.server.finish(run, out, |then, answer, out| {
-            self.write(&self.reply(then, answer), out)
+            let reply = self.reply(then, answer);
+            out.account.hold(Part::Reply, reply.memory())?;
+            self.write(&reply, out)
         })
     }
 
@@ -251,7 +296,7 @@ impl Talk<'_> {
         match (then, answer) {
             (Then::Reply(reply), _) => reply,
             (_, Answer::NotDone(why)) => Reply::not_done(why),
-            (_, Answer::Unknown(why)) => Reply::Error(format!("UNKNOWN {why}").into()),
+            (_, Answer::Unknown(why)) => Reply::unknown(why),
             (Then::Tell(tell, count), Answer::Done(outcome)) => match outcome {
                 Outcome::Steps(outcomes) => tell.told(&mut outcomes.into_iter(), count),
                 outcome => tell.told(&mut std::iter::once(outcome), count),

@@ -7,6 +7,7 @@
 //! Requests of one connection take effect in their order: what follows a read is not handed on before
 //! the read is answered.
 
+use std::cell::Cell;
 use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -16,18 +17,28 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::info;
 
-use crate::kv::command::Command;
+use crate::kv::command::{Command, Outcome};
 use crate::outbox::Answer;
 use crate::replica::{SharedStore, Status};
 
 use super::super::core::{COMMANDS_MAX, Event, Requests};
 use super::super::cost::cpu_time;
 use super::super::lane;
-use super::Open;
+use super::budget::{Account, FREE_BYTES, Part};
 use super::cursors::Cursors;
+use super::{Open, send_last_words};
 
 /// Replies are written at the latest when they have so many bytes.
 const REPLY_BYTES_MAX: usize = 256 << 10;
+
+/// How many bytes there are for replies while a connection rests.
+const REPLY_REST_BYTES: usize = 32 << 10;
+
+// With the rest of its input, a connection that rests is not counted.
+const _: () = assert!(2 * REPLY_REST_BYTES <= FREE_BYTES);
+
+/// What a request takes beside its own bytes, in bytes: what is to be done for it, and its answer.
+pub(super) const REQUEST_MEMORY: usize = 256;
 
 /// Why nothing is done any more.
 pub(super) const STOPPED: &str = "this server is shutting down";
@@ -70,6 +81,8 @@ pub(super) struct Run<T> {
     barrier: bool,
     /// Whether a command that follows must wait for this run.
     closed: bool,
+    /// About how much memory the requests take.
+    memory: usize,
 }
 
 impl<T> Default for Run<T> {
@@ -79,6 +92,7 @@ impl<T> Default for Run<T> {
             commands: Vec::new(),
             barrier: false,
             closed: false,
+            memory: 0,
         }
     }
 }
@@ -87,6 +101,15 @@ impl<T> Run<T> {
     /// Whether this run must be finished before it takes another request: a command, or something else.
     pub(super) fn is_over(&self, for_command: bool) -> bool {
         self.closed && for_command || self.requests.len() >= COMMANDS_MAX
+    }
+
+    /// Counts a request that is to be added, with about `bytes` of its own.
+    ///
+    /// # Errors
+    /// The connection has to leave.
+    pub(super) fn count(&mut self, bytes: usize, account: &Account<'_>) -> io::Result<()> {
+        self.memory += bytes + REQUEST_MEMORY;
+        account.hold(Part::Requests, self.memory)
     }
 
     /// Adds a request whose answer is known.
@@ -124,53 +147,95 @@ impl<T> Run<T> {
 /// What is to be written to a connection.
 pub(super) struct Out<'a> {
     stream: &'a TcpStream,
+    pub(super) account: &'a Account<'a>,
     pub(super) bytes: Vec<u8>,
+    /// Commands were done whose replies are not all among the bytes.
+    owes: bool,
+    /// A reply was sent in part.
+    torn: Cell<bool>,
 }
 
 impl<'a> Out<'a> {
-    pub(super) fn new(stream: &'a TcpStream) -> Self {
+    pub(super) fn new(stream: &'a TcpStream, account: &'a Account<'a>) -> Self {
         Self {
             stream,
+            account,
             bytes: Vec::new(),
+            owes: false,
+            torn: Cell::new(false),
         }
     }
 
     /// Writes all.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.bytes)?;
-        self.bytes.clear();
-        Ok(())
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        send(self.stream, self.account, &self.torn, &mut self.bytes)
     }
 
     /// Writes what has got long.
     pub(super) fn relieve(&mut self) -> io::Result<()> {
-        relieve(self.stream, &mut self.bytes)
+        if self.bytes.len() >= REPLY_BYTES_MAX {
+            self.flush()?;
+        }
+        Ok(())
     }
 
-    /// The bytes, and what writes them when they have got long.
+    /// The bytes, and what writes them in the middle of a reply when they have got long.
     pub(super) fn parts(
         &mut self,
     ) -> (
         &mut Vec<u8>,
-        impl FnMut(&mut Vec<u8>) -> io::Result<()> + use<'a>,
+        impl FnMut(&mut Vec<u8>) -> io::Result<()> + use<'_, 'a>,
     ) {
-        let stream = self.stream;
-        (&mut self.bytes, move |bytes| relieve(stream, bytes))
+        let (stream, account, torn) = (self.stream, self.account, &self.torn);
+        (&mut self.bytes, move |bytes| {
+            if bytes.len() >= REPLY_BYTES_MAX {
+                let sent = send(stream, account, torn, bytes);
+                // What is left of the reply cannot come any more.
+                torn.set(torn.get() || sent.is_err());
+                return sent;
+            }
+            Ok(())
+        })
     }
 
     /// Writes all that is left of one arrival, and gives back what it took.
     pub(super) fn end(&mut self) -> io::Result<()> {
         self.flush()?;
-        self.bytes.shrink_to(REPLY_BYTES_MAX);
-        Ok(())
+        self.bytes.shrink_to(REPLY_REST_BYTES);
+        self.account.hold(Part::Output, self.bytes.capacity())
+    }
+
+    /// If the connection has to leave: lets go what it holds, and sends what is there and then the error that
+    /// `tell` makes, as far as that goes without waiting. Whether all that was asked is either answered
+    /// or surely not done is handed to `tell`.
+    pub(super) fn leave(mut self, tell: impl FnOnce(bool, &mut Vec<u8>)) {
+        if !self.account.must_leave() {
+            return;
+        }
+        self.account.release();
+        if !self.torn.get() {
+            tell(!self.owes, &mut self.bytes);
+            send_last_words(self.stream, self.bytes);
+        }
     }
 }
 
-fn relieve(mut stream: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
-    if bytes.len() >= REPLY_BYTES_MAX {
-        stream.write_all(bytes)?;
-        bytes.clear();
-    }
+fn send(
+    mut stream: &TcpStream,
+    account: &Account<'_>,
+    torn: &Cell<bool>,
+    bytes: &mut Vec<u8>,
+) -> io::Result<()> {
+    account.hold(Part::Output, bytes.capacity())?;
+    account.wait_for_client(|| {
+        let sent = stream.write_all(bytes);
+        torn.set(torn.get() || sent.is_err());
+        sent
+    })?;
+    bytes.clear();
     Ok(())
 }
 
@@ -225,7 +290,10 @@ impl Server {
                 out.relieve()?;
             }
             out.flush()?;
+            out.owes = !commands.is_empty();
             answers = self.ask(commands, barrier);
+            let outcomes = answers.iter().map(answer_memory).sum();
+            out.account.put(Part::Outcomes, outcomes);
             refusal = answers.pop_if(|_| barrier).as_ref().and_then(refused);
         }
         let mut answers = answers.into_iter();
@@ -239,6 +307,10 @@ impl Server {
             out.relieve()?;
         }
         self.served.fetch_add(count, Ordering::Relaxed);
+        out.owes = false;
+        for part in [Part::Requests, Part::Outcomes, Part::Reply] {
+            out.account.hold(part, 0)?;
+        }
         Ok(())
     }
 
@@ -269,6 +341,8 @@ impl Server {
         }
         let syncs = self.syncs.load(Ordering::Relaxed);
         fields.push(("syncs".into(), syncs.to_string()));
+        let held = self.open.budget.held();
+        fields.push(("clients_bytes".into(), held.to_string()));
         Some(fields)
     }
 
@@ -304,6 +378,23 @@ impl Server {
         let (done_tx, done) = bounded(1);
         let _ = self.events.send(Event::AcceptorFlag(Some(done_tx)));
         let _ = done.recv();
+    }
+}
+
+/// About how many bytes an answer takes. Values are counted, since a store that has overwritten them
+/// does not hold them any more.
+fn answer_memory(answer: &Answer) -> usize {
+    fn outcome_memory(outcome: &Outcome) -> usize {
+        size_of::<Outcome>()
+            + match outcome {
+                Outcome::Value(bytes) | Outcome::Mismatch(bytes) => bytes.len(),
+                Outcome::Steps(outcomes) => outcomes.iter().map(outcome_memory).sum(),
+                _ => 0,
+            }
+    }
+    match answer {
+        Answer::Done(outcome) => outcome_memory(outcome),
+        _ => 0,
     }
 }
 

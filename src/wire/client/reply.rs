@@ -129,6 +129,15 @@ impl Reply {
         }
     }
 
+    /// About how many bytes its list takes, beside keys and values, which it shares with the store.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::List(pairs) => pairs.capacity() * size_of::<(Bytes, Bytes)>(),
+            Self::Values(values) => values.capacity() * size_of::<Option<Bytes>>(),
+            _ => 0,
+        }
+    }
+
     /// What an `MGET` found. A key may be named many times, so the values are bounded together.
     pub fn values(found: Vec<Option<Bytes>>) -> Self {
         let bytes: usize = found.iter().flatten().map(|value| value.len()).sum();

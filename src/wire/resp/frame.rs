@@ -22,6 +22,7 @@ use super::super::held::Held;
 use super::super::http;
 use super::command::integer;
 use super::inline;
+use crate::kv::command::Step;
 use crate::text;
 
 /// How many arguments a request may have, its name included.
@@ -43,8 +44,15 @@ pub const INLINE_BYTES_MAX: usize = 65_536;
 /// is nearly as long.
 const NUMBER_BYTES_MAX: usize = 32;
 
+/// What an argument takes beside its bytes once it is a part of a request, in bytes: at most a step of a
+/// transaction, twice while the list of them grows, and the head of a shared text.
+const ARGUMENT_MEMORY: usize = 2 * size_of::<Step>() + 48;
+
 /// How many arguments there is room for at rest.
 const PLACES_REST: usize = 64;
+
+/// How many bytes there are for the words of an inline request at rest.
+const WORDS_REST_BYTES: usize = 1_024;
 
 const _: () = assert!(ARGUMENT_BYTES_MAX + 1_024 < FRAME_BYTES_MAX);
 // A place fits: see `Place`.
@@ -98,6 +106,13 @@ impl<'a> Arguments<'a> {
     pub fn skip(self, count: usize) -> Self {
         let places = self.places.get(count..).unwrap_or_default();
         Self { places, ..self }
+    }
+
+    /// About how many bytes of memory a request takes that is made of them.
+    pub fn memory(&self) -> usize {
+        let from = self.places.first().map_or(0, |place| place.start);
+        let to = self.places.last().map_or(0, |place| place.end);
+        (to - from) as usize + self.places.len() * ARGUMENT_MEMORY
     }
 
     /// All, in order.
@@ -154,7 +169,20 @@ impl FrameBuffer {
     /// # Errors
     /// What `stream` returns, but for interruptions, after which it is read again.
     pub fn read_from(&mut self, stream: &mut impl Read) -> io::Result<usize> {
+        if self.left.is_none() {
+            // What a long request took is not kept while a connection rests.
+            self.places.clear();
+            self.places.shrink_to(PLACES_REST);
+            self.words.clear();
+            self.words.shrink_to(WORDS_REST_BYTES);
+        }
         self.held.read_from(stream)
+    }
+
+    /// How many bytes of memory the next read makes this hold.
+    pub fn memory_after_read(&self) -> usize {
+        let places = self.places.capacity() * size_of::<Place>();
+        self.held.memory_after_read() + places + self.words.capacity()
     }
 
     /// The next request; none until more has been read.

@@ -86,12 +86,28 @@ impl Reply {
 
     /// Not even whether anything was done is known: an outcome is missing, or is none that can be.
     pub fn untold() -> Self {
-        Self::Error("UNKNOWN what became of this command was not told: perhaps it was done".into())
+        Self::unknown("what became of this command was not told: perhaps it was done")
+    }
+
+    /// Perhaps done, perhaps later: `UNKNOWN` of plain lines.
+    pub fn unknown(why: &str) -> Self {
+        Self::Error(format!("UNKNOWN {why}").into())
     }
 
     /// An error that Redis has no other code for.
     pub fn error(text: impl std::fmt::Display) -> Self {
         Self::Error(format!("ERR {text}").into())
+    }
+
+    /// About how many bytes its list takes, beside keys and values, which it shares with the store.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Array(elements) => {
+                let nested: usize = elements.iter().map(Self::memory).sum();
+                elements.capacity() * size_of::<Self>() + nested
+            }
+            _ => 0,
+        }
     }
 
     /// Appends this reply.
