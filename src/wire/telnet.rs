@@ -2,7 +2,7 @@
 //!
 //! | bytes | what | when |
 //! | --- | --- | --- |
-//! | `IAC` `WILL`, `WONT`, `DO` or `DONT`, an option | negotiation | PuTTY when it connects; Ctrl-C |
+//! | `IAC` `WILL`, `WONT`, `DO` or `DONT`, an option | negotiation | `PuTTY` when it connects; Ctrl-C |
 //! | `IAC` `SB` ... `IAC` `SE` | subnegotiation; a byte `IAC` in it is doubled | the size of the window, at each change |
 //! | `IAC` and a byte from 236 on | another command | Ctrl-C, a keep-alive |
 //!
@@ -49,7 +49,6 @@ impl Telnet {
         loop {
             let rest = &bytes[at..];
             at += match (self.inside, rest) {
-                (None, []) => return (at, Next::Line),
                 (Some(_), []) | (_, [IAC]) | (None, [IAC, WILL..=DONT]) => {
                     return (at, Next::Unknown);
                 }

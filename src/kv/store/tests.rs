@@ -205,7 +205,7 @@ fn a_life_that_would_end_too_late_ends_last_and_the_time_is_the_stamp() {
     ];
     for (slot, text) in (1..).zip(texts) {
         store.apply(slot, &Batch::read(text.as_bytes()), |_, fate| {
-            fates.push(fate)
+            fates.push(fate);
         });
     }
     let steps = |steps: &[Outcome]| Fate::Applied(Outcome::Steps(steps.to_vec()));

@@ -104,6 +104,9 @@ impl Answered {
     }
 }
 
+/// A key, its value, the slot that was the last to change it, and how long it still stays.
+type Kept = (Bytes, Bytes, Option<u64>, Option<Option<Millis>>);
+
 /// A store, as the log changes it.
 #[derive(Clone)]
 struct World {
@@ -179,7 +182,7 @@ impl World {
     }
 
     /// All that a change may change: values, ends, and which slot was the last to change each.
-    fn keys(&self) -> Vec<(Bytes, Bytes, Option<u64>, Option<Option<Millis>>)> {
+    fn keys(&self) -> Vec<Kept> {
         let list = self.store.list(b"").into_iter();
         let all = list.map(|(key, value)| {
             let (version, left) = (self.store.version(&key), self.store.remaining(&key, 0));
