@@ -32,7 +32,7 @@ const TOLD_GAP: u64 = 1_000;
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
 /// How many values one piece has.
-const PIECE_VALUES_MAX: usize = 4_096;
+pub(super) const PIECE_VALUES_MAX: usize = 4_096;
 
 /// What is fetched at the moment.
 #[derive(Debug, Default)]
