@@ -110,6 +110,10 @@ pub(super) mod tests {
                 .prop_map(|(round, node)| Ballot::new(round, NodeId::new(node).unwrap()));
             prop_oneof![1 => Just(Ballot::ZERO), 9 => some]
         };
+        let proposed = || {
+            let owned = (1..=Ballot::ROUND_MAX, 1..=9u8);
+            owned.prop_map(|(round, node)| Ballot::new(round, NodeId::new(node).unwrap()))
+        };
         let slot = || (0..=Slot::MAX.0).prop_map(Slot);
         let byte = any::<u8>().prop_map(|b| if b == b'\n' { b' ' } else { b });
         let value = || {
@@ -120,7 +124,8 @@ pub(super) mod tests {
             (1..=Life::START_MAX).prop_map(Record::Start),
             ballot().prop_map(Record::Ballot),
             ballot().prop_map(Record::Promise),
-            (ballot(), slot(), value()).prop_map(|(b, s, v)| Record::Accept(b, s, v)),
+            (proposed(), 1..=Slot::MAX.0, value())
+                .prop_map(|(b, s, v)| Record::Accept(b, Slot(s), v)),
             (ballot(), slot()).prop_map(|(b, s)| Record::Decided(b, s)),
             (slot(), value()).prop_map(|(s, v)| Record::Learn(s, v)),
             (1..=9u8, 0..=Life::START_MAX, any::<u64>()).prop_map(|(node, start, mark)| {

@@ -25,7 +25,7 @@
 //! | `heartbeat` | start | from 1, one step ([`START_STEP`]) above the last that was heard, or [`STARTS_FREE`] | a lost memory takes [`FORGOTTEN_STARTS_MAX`] |
 //! | `heartbeat` | decided, applied | less than [`SLOTS_OF_A_LIFE`] ahead | nobody decides so many |
 //! | `known`, `outdated` | start | from 1; the one that is known not below the one that is over | |
-//! | `fetched` | slots | up to SLOTS + 1 above `decided`; at most a piece of values | they were asked for |
+//! | `fetched` | slots | up to the last that its sender was asked for; at most a piece of values | it answers |
 //! | `image` | slot | up to SLOTS above what its sender has said to have applied | it is of what was applied |
 //! | `mark` | slot | up to 2 SLOTS above what its sender has said to be decided | it votes for no others |
 //! | `propose` | origin | the sender | it hands on what it numbered |
@@ -330,9 +330,10 @@ impl Replica {
             Notice::Fetched { from: first, values } => {
                 forged(values.iter().all(is_text), "a value that is no text")?;
                 forged(values.len() <= PIECE_VALUES_MAX, "more values than a piece")?;
+                let last = Slot(first.previous().0 + values.len() as u64);
                 far(
-                    *first <= ahead(decided.next(), SLOTS_AHEAD_MAX),
-                    "values far ahead of what is decided",
+                    self.catchup.has_asked(from, last),
+                    "values that were not asked for",
                 )
             }
             Notice::Image { slot, .. } => {
