@@ -136,16 +136,17 @@ impl Learner {
         while self.heard.len() > HEARD_MAX
             || self.heard_bytes > HEARD_BYTES_MAX && self.heard.len() > 1
         {
-            let last = self.heard.last_key_value().map(|(&last, _)| last);
-            last.into_iter().for_each(|last| self.forget_heard(last));
+            if let Some((&last, _)) = self.heard.last_key_value() {
+                self.forget_heard(last);
+            }
         }
         self.advance();
     }
 
-    fn forget_heard(&mut self, slot: Slot) {
-        if let Some((_, value)) = self.heard.remove(&slot) {
-            self.heard_bytes -= value.as_bytes().len();
-        }
+    fn forget_heard(&mut self, slot: Slot) -> Option<Value> {
+        let (_, value) = self.heard.remove(&slot)?;
+        self.heard_bytes -= value.as_bytes().len();
+        Some(value)
     }
 
     /// The leader of `ballot` says that every slot up to `upto` is decided. True if this says more
@@ -201,15 +202,15 @@ impl Learner {
     fn advance(&mut self) {
         loop {
             let slot = self.decided().next();
-            let Some(&(ballot, ref value)) = self.heard.get(&slot) else {
+            let Some(&(ballot, _)) = self.heard.get(&slot) else {
                 return;
             };
             // P20: the word of a ballot is about the proposals of that ballot alone.
             if self.words.get(&ballot).is_none_or(|&upto| upto < slot) {
                 return;
             }
-            let value = value.clone();
             self.deciding.insert(slot, ballot);
+            let value = self.forget_heard(slot).expect("it was just there");
             self.push(value);
         }
     }
