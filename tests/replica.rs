@@ -515,10 +515,7 @@ fn a_leader_finishes_a_bounded_number_of_slots_for_a_reader() {
     one.notice(2, finish(5));
     assert_eq!(one.proposed(), [], "all of them have a value");
     one.notice(2, finish(50_000));
-    assert_eq!(
-        one.proposed(),
-        (6..=FINISH_SLOTS_MAX).collect::<Vec<_>>()
-    );
+    assert_eq!(one.proposed(), (6..=FINISH_SLOTS_MAX).collect::<Vec<_>>());
     one.notice(2, finish(50_000));
     assert_eq!(one.proposed(), [], "none of them is decided yet");
 }

@@ -51,12 +51,13 @@ impl Recall {
         if let Some(found) = self.contradicted_by(record)
             && !healed
         {
-            self.contradiction.get_or_insert_with(|| Damage::Contradiction {
-                file: path_of(entry.file),
-                offset: entry.offset,
-                seq: entry.seq,
-                found,
-            });
+            self.contradiction
+                .get_or_insert_with(|| Damage::Contradiction {
+                    file: path_of(entry.file),
+                    offset: entry.offset,
+                    seq: entry.seq,
+                    found,
+                });
             return;
         }
         if *record == Record::Lost {
@@ -75,12 +76,12 @@ impl Recall {
     fn contradicted_by(&self, record: &Record) -> Option<String> {
         let promise = self.carry.promise();
         match record {
-            Record::Promise(ballot) if *ballot < promise => {
-                Some(format!("it promises {ballot}, and {promise} was promised before"))
-            }
-            Record::Accept(Ballot::ZERO, slot, _) => {
-                Some(format!("it accepts a value for {slot} that nobody proposed"))
-            }
+            Record::Promise(ballot) if *ballot < promise => Some(format!(
+                "it promises {ballot}, and {promise} was promised before"
+            )),
+            Record::Accept(Ballot::ZERO, slot, _) => Some(format!(
+                "it accepts a value for {slot} that nobody proposed"
+            )),
             Record::Accept(ballot, Slot::ZERO, _) => {
                 Some(format!("it accepts a value of {ballot} for no slot"))
             }

@@ -124,8 +124,11 @@ pub(super) mod tests {
             (1..=Life::START_MAX).prop_map(Record::Start),
             ballot().prop_map(Record::Ballot),
             ballot().prop_map(Record::Promise),
-            (proposed(), 1..=Slot::MAX.0, value())
-                .prop_map(|(b, s, v)| Record::Accept(b, Slot(s), v)),
+            (proposed(), 1..=Slot::MAX.0, value()).prop_map(|(b, s, v)| Record::Accept(
+                b,
+                Slot(s),
+                v
+            )),
             (ballot(), slot()).prop_map(|(b, s)| Record::Decided(b, s)),
             (slot(), value()).prop_map(|(s, v)| Record::Learn(s, v)),
             (1..=9u8, 0..=Life::START_MAX, any::<u64>()).prop_map(|(node, start, mark)| {

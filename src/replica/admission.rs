@@ -55,7 +55,8 @@ use crate::kv::batch::first_id;
 use crate::outbox::Outbox;
 use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::{Heartbeat, Message, Notice, Promise, Stance, Vote};
-use crate::paxos::types::{Ballot, NodeId, Slot, Value};
+use crate::paxos::proposer::Proposer;
+use crate::paxos::types::{Ballot, Life, NodeId, Slot, Value};
 
 use super::Replica;
 use super::catchup::PIECE_VALUES_MAX;
@@ -134,6 +135,19 @@ impl Reach {
 pub(super) struct Admission {
     rounds: Reach,
     starts: BTreeMap<NodeId, Reach>,
+    /// When something that no server sends is told again, of each node.
+    tell_due: BTreeMap<NodeId, u64>,
+}
+
+impl Admission {
+    fn may_tell(&mut self, from: NodeId, now: u64) -> bool {
+        let due = self.tell_due.entry(from).or_default();
+        let may = now >= *due;
+        if may {
+            *due = now + TELL_TICKS;
+        }
+        may
+    }
 }
 
 /// How far a word that all up to `slot` is decided is believed by a node that has decided this much: it
@@ -148,7 +162,7 @@ pub(super) fn near(slot: Slot, decided: Slot) -> Slot {
 pub(super) fn start_above(own: u64, told: u64) -> Option<u64> {
     let believed = told.min(own.max(STARTS_FREE)).max(own);
     let start = believed.checked_add(FORGOTTEN_STARTS_MAX)?;
-    (start <= crate::paxos::types::Life::START_MAX).then_some(start)
+    (start <= Life::START_MAX).then_some(start)
 }
 
 fn ahead(slot: Slot, by: u64) -> Slot {
@@ -169,26 +183,27 @@ impl Ahead {
         self.decided = None;
     }
 
-    /// Whether `acceptor` may accept this value: the slot after `decided` always, so that all goes
-    /// on. Counts it as accepted.
-    pub(super) fn takes(
+    /// How many bytes are ahead once `acceptor` has accepted this value; none if they are too many. The
+    /// slot after `decided` always has room, so that all goes on.
+    pub(super) fn room(
         &mut self,
         acceptor: &Acceptor,
         decided: Slot,
         slot: Slot,
         value: &Value,
-    ) -> bool {
+    ) -> Option<usize> {
         self.go_on(acceptor, decided);
         if slot <= decided {
-            return true;
+            return Some(self.bytes);
         }
         let before = acceptor.accepted_bytes(slot..=slot);
         let after = self.bytes - before + value.as_bytes().len();
-        let fits = after <= AHEAD_BYTES_MAX || slot == decided.next();
-        if fits {
-            self.bytes = after;
-        }
-        fits
+        (after <= AHEAD_BYTES_MAX || slot == decided.next()).then_some(after)
+    }
+
+    /// It has accepted.
+    pub(super) fn on_accepted(&mut self, bytes: usize) {
+        self.bytes = bytes;
     }
 
     fn go_on(&mut self, acceptor: &Acceptor, decided: Slot) {
@@ -207,14 +222,14 @@ impl Replica {
     pub(super) fn on_message(&mut self, from: NodeId, message: Message, out: &mut Outbox) {
         match self.admit(from, &message) {
             Ok(()) => {}
-            Err(Forged(why)) => {
+            Err(Forged(why)) if self.admission.may_tell(from, self.now) => {
                 let shown = excerpt(&message);
                 out.alarms.push(format!(
                     "ignoring a message of {from} that no server sends: {why}: {shown}"
                 ));
                 return;
             }
-            Err(Far(why)) => {
+            Err(Forged(why) | Far(why)) => {
                 debug!("ignoring a message of {from}: {why}: {}", excerpt(&message));
                 return;
             }
@@ -264,7 +279,7 @@ impl Replica {
         }
     }
 
-    fn admit_promise(&self, promise: &Promise) -> Result<(), Refusal> {
+    fn admit_promise(&mut self, promise: &Promise) -> Result<(), Refusal> {
         let Promise {
             ballot,
             from,
@@ -291,7 +306,10 @@ impl Replica {
             last = told.slot;
         }
         let next = *next;
-        forged(next.is_none_or(|next| next > last), "a part that tells nothing")?;
+        forged(
+            next.is_none_or(|next| next > last),
+            "a part that tells nothing",
+        )?;
         let here = self.learner.decided();
         far(
             *decided <= ahead(here, SLOTS_AHEAD_MAX),
@@ -301,11 +319,13 @@ impl Replica {
             last.max(next.map_or(last, Slot::previous)) <= most.max(ahead(here, SLOTS_AHEAD_MAX)),
             "accepted slots far ahead of what is decided",
         )?;
-        let known = starts
+        for &(node, start) in starts {
+            self.admit_start(node, start)?;
+        }
+        let bytes: usize = accepted
             .iter()
-            .all(|&(node, start)| start <= self.start_limit(node));
-        far(known, "a start far above the one that is known")?;
-        let bytes: usize = accepted.iter().map(|told| told.value.as_bytes().len()).sum();
+            .map(|told| told.value.as_bytes().len())
+            .sum();
         far(
             self.proposer.adopted_bytes() + bytes <= ADOPTED_BYTES_MAX,
             "more values than a phase 1 collects",
@@ -327,7 +347,10 @@ impl Replica {
                 forged(promised > refused, "a refusal without a higher promise")
             }
             Notice::Heartbeat(beat) => self.admit_heartbeat(from, beat),
-            Notice::Fetched { from: first, values } => {
+            Notice::Fetched {
+                from: first,
+                values,
+            } => {
                 forged(values.iter().all(is_text), "a value that is no text")?;
                 forged(values.len() <= PIECE_VALUES_MAX, "more values than a piece")?;
                 let last = Slot(first.previous().0 + values.len() as u64);
@@ -372,10 +395,22 @@ impl Replica {
             beat.decided.max(beat.applied) <= ahead(self.applied, SLOTS_OF_A_LIFE),
             "slots far ahead of what is applied",
         )?;
-        let known = self.memory.start_of(from).unwrap_or_default();
-        let starts = self.admission.starts.entry(from).or_default();
+        self.admit_start(from, start)
+    }
+
+    fn start_of(&self, node: NodeId) -> Option<u64> {
+        if node == self.me {
+            Some(self.memory.life().start)
+        } else {
+            self.memory.start_of(node)
+        }
+    }
+
+    fn admit_start(&mut self, of: NodeId, start: u64) -> Result<(), Refusal> {
+        let known = self.start_of(of);
+        let starts = self.admission.starts.entry(of).or_default();
         far(
-            starts.reaches(start, known, STARTS_FREE, START_STEP),
+            starts.reaches(start, known.unwrap_or_default(), STARTS_FREE, START_STEP),
             "a start far above the one that is known",
         )
     }
@@ -391,42 +426,35 @@ impl Replica {
         let Some(origin) = origin.filter(|&node| relayed != (node == from)) else {
             return Err(Forged("commands of another server"));
         };
-        let known = match origin == self.me {
-            true => Some(self.memory.life().start),
-            false => self.memory.start_of(origin),
-        };
-        let heard = !relayed || origin == self.me || {
-            let beat = self.election.heard(origin, self.now);
-            beat.is_some()
-        };
+        let known = self.start_of(origin);
+        let beat = self.election.heard(origin, self.now);
+        let heard = !relayed || origin == self.me || beat.is_some();
         let last = match (heard, known) {
             (true, None) => return Err(Far("commands of a start that was not heard of")),
             (true, Some(known)) => known,
             (false, known) => known.unwrap_or_default() + 2 * FORGOTTEN_STARTS_MAX,
         };
-        far(id.start >= known.unwrap_or(1), "commands of a start that is over")?;
-        far(id.start <= last, "commands of a start that was not heard of")?;
-        if !matches!(self.proposer, crate::paxos::proposer::Proposer::Leading(_)) {
+        far(
+            id.start >= known.unwrap_or(1),
+            "commands of a start that is over",
+        )?;
+        far(
+            id.start <= last,
+            "commands of a start that was not heard of",
+        )?;
+        if !matches!(self.proposer, Proposer::Leading(_)) {
             return Ok(());
         }
         let counter = self.store.lock().counter(id.origin);
-        let applied = match counter.start == id.start {
-            true => counter.next,
-            false => 1,
+        let applied = if counter.start == id.start {
+            counter.next
+        } else {
+            1
         };
         far(
             id.number <= applied.saturating_add(NUMBERS_AHEAD_MAX),
             "a command far ahead of those that were applied",
         )
-    }
-
-    /// Up to which start a word about `node` is believed.
-    fn start_limit(&self, node: NodeId) -> u64 {
-        let known = match node == self.me {
-            true => self.memory.life().start,
-            false => self.memory.start_of(node).unwrap_or_default(),
-        };
-        known.max(STARTS_FREE).saturating_add(START_STEP)
     }
 
     /// Up to where a peer has said that all is decided.
@@ -493,8 +521,13 @@ fn is_text(value: &Value) -> bool {
         && !bytes.iter().any(u8::is_ascii_control)
         && (bytes.len() <= VALUE_QUOTED_BYTES_MAX / 2
             || bytes.len() + escaped() <= VALUE_QUOTED_BYTES_MAX)
-        && std::str::from_utf8(bytes).is_ok()
+        && (bytes.is_ascii()
+            || std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(char::is_control)))
 }
+
+/// For so many ticks after an alarm about a message of a node, others are told at level debug alone: or
+/// whoever sends them would fill the disk.
+const TELL_TICKS: u64 = 100;
 
 /// How much of a message that is ignored the log shows: a value may be megabytes long, and whoever sends
 /// this may send more.
@@ -505,4 +538,93 @@ fn excerpt(message: &Message) -> String {
     let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
     let more = if shown.len() < text.len() { "..." } else { "" };
     format!("{shown}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ballot(round: u64, number: u8) -> Ballot {
+        Ballot::new(round, NodeId::new(number).unwrap())
+    }
+
+    /// P9: whoever proposes, leads or tells what is decided under a ballot is its node; an answer goes to
+    /// it; and the round that counts is the highest one.
+    #[test]
+    fn each_message_tells_whose_ballot_it_is_about() {
+        let own = ballot(7, 2);
+        let (slot, value) = (Slot(1), Value::noop());
+        for message in [
+            Message::Vote(Vote::Prepare {
+                ballot: own,
+                from: slot,
+            }),
+            Message::Notice(Notice::Accept {
+                ballot: own,
+                slot,
+                value,
+            }),
+            Message::Notice(Notice::Decided {
+                ballot: own,
+                upto: slot,
+            }),
+        ] {
+            assert_eq!(own_ballot(&message), Some(own), "{message:?}");
+            assert_eq!((asked_ballot(&message), round_max(&message)), (None, 7));
+        }
+        let accepted = Message::Vote(Vote::Accepted { ballot: own, slot });
+        assert_eq!(
+            (own_ballot(&accepted), asked_ballot(&accepted)),
+            (None, Some(own))
+        );
+        let nack = Message::Notice(Notice::Nack {
+            refused: own,
+            promised: ballot(9, 3),
+        });
+        assert_eq!((asked_ballot(&nack), round_max(&nack)), (Some(own), 9));
+        let finish = Message::Notice(Notice::Finish { upto: slot });
+        assert_eq!((own_ballot(&finish), round_max(&finish)), (None, 0));
+    }
+
+    /// A value that would grow to four times its length in a promise could never be told again.
+    #[test]
+    fn a_value_is_text_that_fits_a_line() {
+        let is_text = |bytes: &[u8]| is_text(&Value::new(bytes).unwrap());
+        assert!(is_text(b"n2.1.1 put \"a b\" \\") && is_text("n2.1.1 put k \u{e4}".as_bytes()));
+        for bad in [&b"a\tb"[..], b"\x7f", b"\xff\xfe", "\u{9b}".as_bytes()] {
+            assert!(!is_text(bad), "{bad:?}");
+        }
+        let half = VALUE_QUOTED_BYTES_MAX / 2;
+        assert!(is_text(&vec![b'"'; half]) && !is_text(&vec![b'"'; half + 1]));
+        assert!(is_text(&vec![b'v'; 2 * half]) && !is_text(&vec![b'v'; 2 * half + 1]));
+    }
+
+    /// What votes were given for and what was decided since leave the same count as counting anew.
+    #[test]
+    fn what_is_ahead_is_counted_as_both_go_on() {
+        let mut acceptor = Acceptor::default();
+        let mut ahead = Ahead::default();
+        let value = |bytes| Value::new(vec![b'v'; bytes]).unwrap();
+        for (round, slot, bytes, decided) in [
+            (1, 1, 10, 0),
+            (1, 3, 20, 0),
+            (2, 3, 5, 0),
+            (2, 4, 7, 1),
+            (3, 9, 1, 3),
+            (3, 2, 50, 3),
+        ] {
+            let (slot, value, decided) = (Slot(slot), value(bytes), Slot(decided));
+            let room = ahead.room(&acceptor, decided, slot, &value).unwrap();
+            // One that is refused is not counted.
+            ahead.room(&acceptor, decided, Slot(20), &value).unwrap();
+            acceptor.on_accept(ballot(round, 2), slot, &value).unwrap();
+            ahead.on_accepted(room);
+            let anew = acceptor.accepted_bytes(decided.next()..=Slot::MAX);
+            assert_eq!(ahead.bytes, anew, "{slot}");
+        }
+        let large = value(AHEAD_BYTES_MAX);
+        let decided = Slot(3);
+        assert_eq!(ahead.room(&acceptor, decided, Slot(5), &large), None);
+        assert!(ahead.room(&acceptor, decided, Slot(4), &large).is_some());
+    }
 }

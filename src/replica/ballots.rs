@@ -225,12 +225,13 @@ impl Replica {
         let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
             return;
         };
-        if !self.ahead.takes(acceptor, decided, slot, value) {
+        let Some(bytes) = self.ahead.room(acceptor, decided, slot, value) else {
             return debug!("not voting for {slot} of {from}: too much is undecided here");
-        }
+        };
         let again = acceptor.accepted_ballot(slot) == Some(ballot);
         match acceptor.on_accept(ballot, slot, value) {
             Ok(()) => {
+                self.ahead.on_accepted(bytes);
                 if !again {
                     out.record(Record::Accept(ballot, slot, value.clone()));
                 }

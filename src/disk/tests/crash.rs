@@ -227,8 +227,7 @@ enum Act {
 
 fn any_act() -> impl Strategy<Value = Act> {
     // Promises do not go back, as random ones would.
-    let record =
-        || any_record().prop_filter("no promise", |r| !matches!(r, Record::Promise(_)));
+    let record = || any_record().prop_filter("no promise", |r| !matches!(r, Record::Promise(_)));
     let records = move || proptest::collection::vec(record(), 0..5);
     prop_oneof![
         6 => records().prop_map(Act::Commit),

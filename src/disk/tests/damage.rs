@@ -300,7 +300,10 @@ fn a_record_that_contradicts_those_before_it_is_damage() {
         commit(&mut log, &[wrong.clone(), wrong.clone()]);
         commit(&mut log, &[decided(5)]);
         let mut told = Vec::new();
-        assert_eq!(super::super::check::print_check(&dir, &mut told).unwrap(), 1);
+        assert_eq!(
+            super::super::check::print_check(&dir, &mut told).unwrap(),
+            1
+        );
         assert!(String::from_utf8(told).unwrap().contains(text), "{text}");
         let recovery = recovered(&dir);
         let [Damage::Contradiction { found, .. }] = &recovery.damage[..] else {
