@@ -538,12 +538,18 @@ fn numbers_of_different_proposers_are_never_equal() {
     let different: BTreeSet<Ballot> = all.iter().copied().collect();
     assert_eq!(different.len(), all.len());
     // And nobody takes a number out of another's set.
-    let stolen = Message::Vote(Vote::Prepare {
-        ballot: ballot(3, 2),
-        from: S1,
-    });
-    assert!(!stolen.may_come_from(node(1)));
-    assert!(stolen.may_come_from(node(2)));
+    let mut cluster = cluster(3);
+    for (from, promised) in [(3, Ballot::ZERO), (2, ballot(3, 2))] {
+        let stolen = Message::Vote(Vote::Prepare {
+            ballot: ballot(3, 2),
+            from: S1,
+        });
+        cluster.put(node(from), node(1), stolen);
+        cluster.deliver(node(from), node(1), 0, 1);
+        cluster.sync_all(node(1));
+        let stable = Acceptor::recover(cluster.synced(node(1)));
+        assert_eq!(stable.promised(), promised);
+    }
 }
 
 /// 2.5: "Each proposer remembers (in stable storage) the highest-numbered proposal it has tried to

@@ -450,10 +450,19 @@ fn forged_lines_make_no_panic_and_the_honest_majority_goes_on() {
         format!("index {max}.{max} s{LAST}"),
         format!("index 1.1 s{LAST}"),
         format!("mark 1.1 s{LAST}"),
+        "heartbeat idle connected up s0 s0 0000000000000000 0.0000000000000000 asking".into(),
+        format!("heartbeat idle connected up s0 s0 0000000000000000 {LAST}.00000000000000aa sound"),
+        "known 1.00000000000000aa together sound".into(),
+        format!("outdated 0.0000000000000000 {LAST}"),
+        format!("image s{LAST} \"start\" \"\" \"store s{LAST} 00c0ffee00c0ffee 0\""),
         "finish s0".into(),
+        format!("finish s{LAST}"),
         "propose noop".into(),
         "propose garbage ; ; \"".into(),
         "relay n2.1.1 fly me".into(),
+        format!("propose n2.{LAST}.1 session"),
+        format!("relay n3.{LAST}.1 session"),
+        "propose n3.1.99 session".into(),
         format!("propose n2.1.{max} put a 1"),
         format!("propose n2.{max}.{max} put a 1 ; n2.{max}.{max} put a 2"),
         format!("relay n9.{max}.{max} session"),
@@ -536,7 +545,7 @@ fn a_promise_with_absurd_slots_elects_nobody() {
     let mut n2 = Impostor::new(&cluster);
     let mut answered = 0;
     until("n1 prepares, and does not believe the promise", || {
-        n2.say("heartbeat idle connected up s0 s0 0000000000000000 0.0000000000000000 sound");
+        n2.say("heartbeat idle connected up s0 s0 0000000000000000 1.00000000000000aa sound");
         let heard = n2.heard();
         let prepares = heard
             .iter()
@@ -584,4 +593,51 @@ fn a_new_link_of_a_peer_replaces_the_one_before() {
         old.is_empty().then_some(())
     });
     newest.send("finish s1\n");
+}
+
+/// I2: a promise that tells of a value above itself is not counted, and so not written down: n1 starts
+/// again, its log is sound, and the real n2 is heard.
+#[test]
+fn a_promise_of_a_value_above_itself_spoils_no_log() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.spawn(1);
+    cluster.spawn(3);
+    cluster.until_led();
+    assert_eq!(cluster.ask(1, "PUT a 1"), "OK");
+    cluster.kill(3);
+    let mut n2 = Impostor::new(&cluster);
+    let mut answered = 0;
+    until("n1 prepares again: it was not counted", || {
+        n2.say("heartbeat idle connected up s0 s0 0000000000000000 1.00000000000000aa sound");
+        let heard = n2.heard();
+        let prepares = heard
+            .iter()
+            .filter_map(|line| line.strip_prefix("prepare "));
+        for prepare in prepares.skip(answered) {
+            let (ballot, from) = prepare.split_once(' ').expect("a ballot and a slot");
+            let last: u64 = from.strip_prefix('s').expect("a slot").parse().expect("s");
+            n2.say(&format!(
+                "promise {ballot} {from} s{} end {from} b900.2 \"noop\"",
+                last - 1
+            ));
+            answered += 1;
+        }
+        (answered > 2).then_some(())
+    });
+    // And a start that no n2 has.
+    n2.say(&format!(
+        "heartbeat idle connected up s0 s0 0000000000000000 {LAST}.00000000000000aa sound"
+    ));
+    n2.say(&format!("propose n2.{LAST}.1 session"));
+    n2.until_taken();
+    drop(n2);
+    cluster.kill(1);
+    let data = cluster.data(1);
+    let (code, told, _) = processes::run(&["log", data.to_str().expect("a path"), "--check"]);
+    assert!(code == 0 && told.ends_with("sound\n"), "{told}");
+    cluster.spawn(1);
+    cluster.spawn(3);
+    cluster.until_led();
+    assert_eq!(cluster.ask(3, "GET a"), "VALUE 1");
+    assert_eq!(cluster.ask(1, "PUT a 2"), "OK");
 }

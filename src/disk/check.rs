@@ -61,6 +61,9 @@ impl<W: Write> Report<'_, W> {
             let known = if gap.known { "known: " } else { "" };
             self.damage(format_args!("{known}{}", gap.damage))?;
         }
+        if let Some(contradiction) = &recall.contradiction {
+            self.damage(contradiction)?;
+        }
         self.segments(&end)?;
         if let Some(cut) = Cut::of(dir, &end) {
             self.line(cut)?;

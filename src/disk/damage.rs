@@ -31,6 +31,18 @@ pub enum Damage {
         /// The next one that is.
         witness: String,
     },
+    /// A record is whole, and no server writes it behind those before it: a promise that goes back, a
+    /// proposal of nobody.
+    Contradiction {
+        /// The file.
+        file: String,
+        /// Where in it the record begins.
+        offset: usize,
+        /// Its number.
+        seq: u64,
+        /// What it says, and what it contradicts.
+        found: String,
+    },
     /// There is no segment at all, and there was a log (P41).
     Gone {
         /// The directory.
@@ -59,6 +71,15 @@ impl fmt::Display for Damage {
             Self::Segment { file, witness } => write!(
                 f,
                 "{file}: this segment of the log is missing, and {witness} is there; {LOSS}"
+            ),
+            Self::Contradiction {
+                file,
+                offset,
+                seq,
+                found,
+            } => write!(
+                f,
+                "{file}: impossible record {seq} at byte {offset}: {found}; it is left out, and {LOSS}"
             ),
             Self::Gone { dir } => write!(
                 f,

@@ -17,7 +17,7 @@
 //! VALUE is every byte after the one space, to the end of the body.
 
 use crate::paxos::record::Record;
-use crate::paxos::types::Value;
+use crate::paxos::types::{Life, Value};
 use crate::text::{ParseError, Tokens};
 use std::io::Write;
 
@@ -57,7 +57,13 @@ pub fn parse(body: &[u8]) -> Result<Record, ParseError> {
     let mut tokens = Tokens::new(body);
     let word = tokens.need("a kind of record")?;
     let record = match &*word {
-        b"start" => Record::Start(tokens.parse("a number")?),
+        b"start" => match tokens.parse("a start from 1")? {
+            start @ 1..=Life::START_MAX => Record::Start(start),
+            other => {
+                let expected = format!("a start from 1 to {}", Life::START_MAX);
+                return Err(ParseError::at(expected, other.to_string().as_bytes()));
+            }
+        },
         b"ballot" => Record::Ballot(tokens.parse(BALLOT)?),
         b"promise" => Record::Promise(tokens.parse(BALLOT)?),
         b"decided" => Record::Decided(tokens.parse(BALLOT)?, tokens.parse(SLOT)?),
@@ -94,7 +100,7 @@ fn value(tokens: &Tokens) -> Result<Value, ParseError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::paxos::types::{Ballot, Life, NodeId, Slot};
+    use crate::paxos::types::{Ballot, NodeId, Slot};
     use proptest::prelude::*;
 
     /// Any record; values hold any byte but LF.
@@ -104,6 +110,10 @@ pub(super) mod tests {
                 .prop_map(|(round, node)| Ballot::new(round, NodeId::new(node).unwrap()));
             prop_oneof![1 => Just(Ballot::ZERO), 9 => some]
         };
+        let proposed = || {
+            let owned = (1..=Ballot::ROUND_MAX, 1..=9u8);
+            owned.prop_map(|(round, node)| Ballot::new(round, NodeId::new(node).unwrap()))
+        };
         let slot = || (0..=Slot::MAX.0).prop_map(Slot);
         let byte = any::<u8>().prop_map(|b| if b == b'\n' { b' ' } else { b });
         let value = || {
@@ -111,10 +121,14 @@ pub(super) mod tests {
                 .prop_map(|bytes| Value::new(bytes).unwrap())
         };
         prop_oneof![
-            any::<u64>().prop_map(Record::Start),
+            (1..=Life::START_MAX).prop_map(Record::Start),
             ballot().prop_map(Record::Ballot),
             ballot().prop_map(Record::Promise),
-            (ballot(), slot(), value()).prop_map(|(b, s, v)| Record::Accept(b, s, v)),
+            (proposed(), 1..=Slot::MAX.0, value()).prop_map(|(b, s, v)| Record::Accept(
+                b,
+                Slot(s),
+                v
+            )),
             (ballot(), slot()).prop_map(|(b, s)| Record::Decided(b, s)),
             (slot(), value()).prop_map(|(s, v)| Record::Learn(s, v)),
             (1..=9u8, 0..=Life::START_MAX, any::<u64>()).prop_map(|(node, start, mark)| {

@@ -391,6 +391,14 @@ fn parse_count(tokens: &mut Tokens<'_>, max: usize) -> Result<usize, ParseError>
         })
 }
 
+/// The id of the first command of a batch without a stamp.
+///
+/// # Errors
+/// The text begins with none.
+pub fn first_id(text: &[u8]) -> Result<CommandId, ParseError> {
+    parse_id(&mut Tokens::new(text))
+}
+
 /// The next token as the id of a command.
 fn parse_id(tokens: &mut Tokens<'_>) -> Result<CommandId, ParseError> {
     const EXPECTED: &str = "a command id such as n2.5.77";

@@ -8,6 +8,7 @@
 //! holds it, and says so in its promise (P17).
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::message::{Accepted, Promise};
 use super::record::Record;
@@ -16,6 +17,9 @@ use super::types::{Ballot, Slot, Value};
 /// How many bytes of values one part of a promise tells; one value more than that may be told, so
 /// that a part always tells something.
 const PROMISE_BYTES_MAX: usize = 1 << 20;
+
+/// How many values one part of a promise tells.
+const PROMISE_VALUES_MAX: usize = 4_096;
 
 /// Why an acceptor did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +127,15 @@ impl Acceptor {
         self.accepted.get(&slot).map(|(ballot, _)| *ballot)
     }
 
+    /// How many bytes the values have that were accepted in these slots.
+    pub fn accepted_bytes(&self, slots: RangeInclusive<Slot>) -> usize {
+        if slots.is_empty() {
+            return 0;
+        }
+        let accepted = self.accepted.range(slots);
+        accepted.map(|(_, (_, value))| value.as_bytes().len()).sum()
+    }
+
     /// Phase 1b. `decided` is what the same node's learner knows: every slot up to it is decided
     /// and can be fetched, so it need not be told here.
     ///
@@ -146,7 +159,7 @@ impl Acceptor {
         let mut bytes = 0;
         let mut next = None;
         for (&slot, (ballot, value)) in self.accepted.range(first..) {
-            if bytes >= PROMISE_BYTES_MAX {
+            if bytes >= PROMISE_BYTES_MAX || told.len() >= PROMISE_VALUES_MAX {
                 next = Some(slot);
                 break;
             }

@@ -13,12 +13,15 @@ use std::collections::{BTreeMap, VecDeque};
 use super::record::Record;
 use super::types::{Ballot, Slot, Value};
 
-/// How many undecided proposals are remembered. A learner that lags by more fetches the rest.
+/// How many undecided proposals are remembered: those of the lowest slots. The rest is fetched.
 const HEARD_MAX: usize = 65_536;
 
-/// How many leaders' words about decided slots are remembered; the oldest ballots go first, and
-/// what they covered is fetched instead.
-const WORDS_MAX: usize = 16;
+/// How many bytes of values they have together; one alone may have more.
+const HEARD_BYTES_MAX: usize = 128 << 20;
+
+/// How many words about decided slots of one leader are remembered; those of its oldest ballots go
+/// first, and what they covered is fetched instead.
+const WORDS_MAX: usize = 4;
 
 /// How many bytes of values that a snapshot holds are kept all the same, for peers that lag. Whoever
 /// lags by more is sent the snapshot.
@@ -33,6 +36,8 @@ pub struct Learner {
     values: VecDeque<Value>,
     /// Proposals of later slots, one a slot: that of the highest ballot.
     heard: BTreeMap<Slot, (Ballot, Value)>,
+    /// The bytes of their values.
+    heard_bytes: usize,
     /// A ballot, up to where its leader said that all is decided.
     words: BTreeMap<Ballot, Slot>,
     /// The highest slot of which anyone said that all up to it is decided.
@@ -95,6 +100,8 @@ impl Learner {
             self.values.clear();
             self.trimmed = upto;
             self.heard = self.heard.split_off(&upto.next());
+            let heard = self.heard.values();
+            self.heard_bytes = heard.map(|(_, value)| value.as_bytes().len()).sum();
             self.deciding.clear();
             return self.advance();
         }
@@ -119,18 +126,27 @@ impl Learner {
     /// A value was proposed. It decides a slot only if its leader's word is here already: messages
     /// overtake each other.
     pub fn on_proposal(&mut self, ballot: Ballot, slot: Slot, value: &Value) {
-        let full = self.heard.len() >= HEARD_MAX && !self.heard.contains_key(&slot);
-        if slot <= self.decided() || full {
+        let known = self.heard.get(&slot);
+        if slot <= self.decided() || known.is_some_and(|(known, _)| *known >= ballot) {
             return;
         }
-        let heard = self
-            .heard
-            .entry(slot)
-            .or_insert_with(|| (ballot, value.clone()));
-        if ballot > heard.0 {
-            *heard = (ballot, value.clone());
+        self.forget_heard(slot);
+        self.heard_bytes += value.as_bytes().len();
+        self.heard.insert(slot, (ballot, value.clone()));
+        while self.heard.len() > HEARD_MAX
+            || self.heard_bytes > HEARD_BYTES_MAX && self.heard.len() > 1
+        {
+            if let Some((&last, _)) = self.heard.last_key_value() {
+                self.forget_heard(last);
+            }
         }
         self.advance();
+    }
+
+    fn forget_heard(&mut self, slot: Slot) -> Option<Value> {
+        let (_, value) = self.heard.remove(&slot)?;
+        self.heard_bytes -= value.as_bytes().len();
+        Some(value)
     }
 
     /// The leader of `ballot` says that every slot up to `upto` is decided. True if this says more
@@ -140,8 +156,12 @@ impl Learner {
         let word = self.words.entry(ballot).or_default();
         let news = upto > *word;
         *word = upto.max(*word);
-        if self.words.len() > WORDS_MAX {
-            self.words.pop_first();
+        // Nobody's words displace another's.
+        let same = |other: &&Ballot| other.node() == ballot.node();
+        if self.words.keys().filter(same).count() > WORDS_MAX
+            && let Some(&oldest) = self.words.keys().find(same)
+        {
+            self.words.remove(&oldest);
         }
         self.advance();
         news
@@ -150,6 +170,12 @@ impl Learner {
     /// A peer says that every slot up to `upto` is decided; nothing about values.
     pub fn on_known(&mut self, upto: Slot) {
         self.known = self.known.max(upto);
+    }
+
+    /// Of all who are heard nobody has more than this: what was said to be decided beyond is known no
+    /// longer.
+    pub fn forget_known(&mut self, upto: Slot) {
+        self.known = self.decided().max(upto);
     }
 
     /// A peer tells decided values, from slot `from` on. Returns those that were news, with their
@@ -184,14 +210,14 @@ impl Learner {
                 return;
             }
             self.deciding.insert(slot, ballot);
-            let (_, value) = self.heard.remove(&slot).expect("it was just there");
+            let value = self.forget_heard(slot).expect("it was just there");
             self.push(value);
         }
     }
 
     fn push(&mut self, value: Value) {
         self.values.push_back(value);
-        self.heard.remove(&self.decided());
+        self.forget_heard(self.decided());
     }
 }
 
@@ -269,15 +295,41 @@ mod tests {
     #[test]
     fn what_is_heard_and_said_is_bounded() {
         let mut learner = Learner::default();
-        for slot in 1..=HEARD_MAX as u64 + 10 {
+        for slot in (1..=HEARD_MAX as u64 + 10).rev() {
             learner.on_proposal(ballot(1, 1), Slot(slot + 1), &value("v"));
         }
         assert_eq!(learner.heard.len(), HEARD_MAX);
+        assert!(learner.heard.contains_key(&Slot(2)), "the lowest are kept");
+        learner.on_decided(ballot(1, 2), Slot(1));
         for round in 1..=WORDS_MAX as u64 + 10 {
             learner.on_decided(ballot(round, 1), Slot(1));
         }
-        assert_eq!(learner.words.len(), WORDS_MAX);
+        assert_eq!(learner.words.len(), WORDS_MAX + 1);
         assert!(!learner.words.contains_key(&ballot(10, 1)));
+        assert!(learner.words.contains_key(&ballot(1, 2)), "of another");
+    }
+
+    /// Large values take the place of no lower ones, and memory is what it is said to be.
+    #[test]
+    fn what_is_heard_is_bounded_in_bytes() {
+        let mut learner = Learner::default();
+        let large = Value::new(vec![b'v'; HEARD_BYTES_MAX / 4]).unwrap();
+        let bytes = |learner: &Learner| -> usize {
+            let heard = learner.heard.values();
+            heard.map(|(_, value)| value.as_bytes().len()).sum()
+        };
+        for slot in [9, 8, 20, 7, 6, 5, 30, 4] {
+            learner.on_proposal(ballot(1, 1), Slot(slot), &large);
+            learner.on_proposal(ballot(2, 1), Slot(slot), &large);
+            assert_eq!(bytes(&learner), learner.heard_bytes);
+            assert!(learner.heard_bytes <= HEARD_BYTES_MAX);
+        }
+        let slots: Vec<u64> = learner.heard.keys().map(|slot| slot.0).collect();
+        assert_eq!(slots, [4, 5, 6, 7]);
+        let huge = Value::new(vec![b'v'; HEARD_BYTES_MAX + 1]).unwrap();
+        learner.on_proposal(ballot(3, 1), Slot(1), &huge);
+        learner.on_decided(ballot(3, 1), Slot(1));
+        assert_eq!((learner.decided(), learner.heard_bytes), (Slot(1), 0));
     }
 
     /// 2.5: the records make the same learner, in whatever order proposal and word came.

@@ -154,6 +154,15 @@ impl Proposer {
         }
     }
 
+    /// How many bytes the values have that a phase 1 under way was told.
+    pub fn adopted_bytes(&self) -> usize {
+        let Self::Preparing(phase) = self else {
+            return 0;
+        };
+        let told = phase.adopted.values();
+        told.map(|(_, value)| value.as_bytes().len()).sum()
+    }
+
     /// Counts a promise, or a part of one; a majority makes the node lead.
     pub fn on_promise(
         &mut self,

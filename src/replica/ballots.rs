@@ -23,23 +23,26 @@ const OPEN_SLOTS_MAX: usize = 32;
 /// After so many ticks, what was not answered is sent again: `Prepare` and `Accept`.
 pub(super) const RESEND_TICKS: u64 = 3;
 
-/// By how many slots a proposal, or what a promise says to be decided, may lie ahead of what is
-/// decided here. A slot accepted far out must be repaired up to by every later leader, and a peer's
-/// word about how far all is decided is no proof; so a forged line could end all elections (P9).
-/// The price: a server that was away for more slots than this fetches most of them before its
-/// acceptor votes again, and before it leads.
-const SLOT_JUMP_MAX: u64 = 1_000_000;
-
 impl Replica {
     /// Tries to lead, with a ballot never used before.
     pub(super) fn campaign(&mut self, out: &mut Outbox) {
-        self.round_seen += 1;
-        let ballot = Ballot::new(self.round_seen, self.me);
+        let Some(ballot) = self.next_ballot() else {
+            return;
+        };
         let from = self.learner.decided().next();
         info!("preparing {ballot} from {from} on");
         out.record(Record::Ballot(ballot));
         self.proposer.prepare(ballot, from);
         self.prepare(out);
+    }
+
+    /// A ballot never used before. None at the end of the range, which no text goes beyond.
+    pub(super) fn next_ballot(&mut self) -> Option<Ballot> {
+        if self.round_seen >= Ballot::ROUND_MAX {
+            return None;
+        }
+        self.round_seen += 1;
+        Some(Ballot::new(self.round_seen, self.me))
     }
 
     /// Asks all who have not promised everything yet.
@@ -90,22 +93,6 @@ impl Replica {
     pub(super) fn on_promise(&mut self, from: NodeId, promise: Promise, out: &mut Outbox) {
         if !self.counts(from, &promise.starts) {
             return debug!("not counting a promise of {from}: it may not know this start");
-        }
-        let decided = self.learner.decided();
-        if promise.decided.0 > decided.0 + SLOT_JUMP_MAX {
-            let far = promise.decided;
-            debug!("not counting a promise of {from}: {far} is too far ahead of {decided}");
-            return;
-        }
-        let known = decided.max(promise.decided);
-        // A new leader fills all slots up to the highest that is told: a forged one would fill memory.
-        if let Some(highest) = promise.accepted.iter().map(|told| told.slot).max()
-            && highest.0 > known.0 + 2 * SLOT_JUMP_MAX
-        {
-            out.alarms.push(format!(
-                "{from} promised with {highest}, far ahead of {known}"
-            ));
-            return;
         }
         let ballot = promise.ballot;
         match self
@@ -233,18 +220,18 @@ impl Replica {
         value: &Value,
         out: &mut Outbox,
     ) {
-        let decided = self.learner.decided();
-        if slot.0 > decided.0 + SLOT_JUMP_MAX {
-            debug!("ignoring a proposal of {from} for {slot}: too far ahead of {decided}");
-            return;
-        }
         self.learner.on_proposal(ballot, slot, value);
+        let decided = self.learner.decided();
         let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
             return;
+        };
+        let Some(bytes) = self.ahead.room(acceptor, decided, slot, value) else {
+            return debug!("not voting for {slot} of {from}: too much is undecided here");
         };
         let again = acceptor.accepted_ballot(slot) == Some(ballot);
         match acceptor.on_accept(ballot, slot, value) {
             Ok(()) => {
+                self.ahead.on_accepted(bytes);
                 if !again {
                     out.record(Record::Accept(ballot, slot, value.clone()));
                 }

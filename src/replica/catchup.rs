@@ -4,6 +4,8 @@
 //! is given a few ticks. Then one piece is asked for at a time, from one peer, and the next as soon
 //! as it came; a peer that does not answer is left for the next one (D9, P25).
 
+use std::collections::BTreeMap;
+
 use log::info;
 
 use crate::outbox::{Outbox, To};
@@ -32,7 +34,7 @@ const TOLD_GAP: u64 = 1_000;
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
 /// How many values one piece has.
-const PIECE_VALUES_MAX: usize = 4_096;
+pub(super) const PIECE_VALUES_MAX: usize = 4_096;
 
 /// What is fetched at the moment.
 #[derive(Debug, Default)]
@@ -41,6 +43,8 @@ pub(super) struct CatchUp {
     stuck: Option<(Slot, u64)>,
     /// Who was asked last, and when.
     asked: Option<(NodeId, u64)>,
+    /// Up to which slot each node was asked since something is missing. A slow answer is still one.
+    upto: BTreeMap<NodeId, Slot>,
     /// The first slot that was missing, if this gap was told in the log.
     told: Option<Slot>,
     /// For how many ticks nobody could tell what is missing.
@@ -56,7 +60,13 @@ impl CatchUp {
             self.told = Some(from);
         }
         self.asked = Some((node, now));
+        self.upto.insert(node, upto);
         out.send(To::One(node), Notice::Fetch { from, upto });
+    }
+
+    /// Whether the values of all slots up to `last` were asked for, of this node.
+    pub(super) fn has_asked(&self, node: NodeId, last: Slot) -> bool {
+        self.upto.get(&node).is_some_and(|&upto| last <= upto)
     }
 
     /// A piece came and was news: asks the same node for the next.

@@ -117,6 +117,7 @@ impl Replica {
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.trim(slot);
         }
+        self.ahead.forget();
     }
 
     /// The store becomes an image of a later slot, sessions and counters with it.
@@ -127,7 +128,9 @@ impl Replica {
         self.hashes.clear();
         self.hashes.push_back((slot, image.hash()));
         self.note_time(image);
-        self.origin.on_jump(image.counter(self.me.number()), out);
+        let counter = image.counter(self.me.number());
+        self.origin.on_jump(counter, out);
+        self.memory.on_decided_start(counter.start);
         info!("the snapshot is here: from {before} to {slot} at once");
     }
 

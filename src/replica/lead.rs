@@ -9,6 +9,7 @@ use crate::paxos::proposer::{Proposal, Proposer};
 use crate::paxos::types::{Ballot, NodeId, Slot};
 
 use super::Replica;
+use super::admission::near;
 use super::ballots::RESEND_TICKS;
 
 /// How many bytes of values are sent again in one tick.
@@ -126,6 +127,9 @@ impl Replica {
             return self.stop_leading("nobody who is heard has what is decided", out);
         }
         self.give_up_recalled();
+        if let Some(acceptor) = &self.acceptor {
+            self.learner.forget_known(acceptor.settled());
+        }
     }
 
     pub(super) fn on_link_up(&mut self, node: NodeId, out: &mut Outbox) {
@@ -153,7 +157,8 @@ impl Replica {
         }
         self.election.on_heartbeat(from, beat, self.now);
         self.compare_hash(from, &beat, out);
-        self.learner.on_known(beat.decided);
+        let decided = near(beat.decided, self.learner.decided());
+        self.learner.on_known(decided);
         if let Stance::Leading(ballot) = beat.stance {
             self.on_decided(ballot, beat.decided);
             if self.proposer.ballot().is_some_and(|own| own < ballot) {

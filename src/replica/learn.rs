@@ -10,6 +10,7 @@ use crate::paxos::message::Notice;
 use crate::paxos::record::Record;
 use crate::paxos::types::{Ballot, NodeId, Slot, Value};
 
+use super::admission::near;
 use super::{Replica, catchup, image};
 
 /// How many slots are applied without letting the readers of the store in between.
@@ -24,6 +25,7 @@ const HASHES_MAX: usize = 4_096;
 
 impl Replica {
     pub(super) fn on_decided(&mut self, ballot: Ballot, upto: Slot) {
+        let upto = near(upto, self.learner.decided());
         if self.learner.on_decided(ballot, upto) {
             self.words.insert(ballot, upto);
         }
@@ -142,6 +144,9 @@ impl Replica {
     }
 
     pub(super) fn on_fate(&mut self, id: CommandId, fate: Fate, out: &mut Outbox) {
+        if id.origin == self.me.number() {
+            self.memory.on_decided_start(id.start);
+        }
         match fate {
             Fate::Applied(outcome) if self.origin.owns(id) => {
                 self.origin.on_applied(id.number, outcome, self.now, out);

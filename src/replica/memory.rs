@@ -38,16 +38,17 @@
 
 use std::collections::BTreeMap;
 
-use log::{info, warn};
+use log::{error, info, warn};
 
 use crate::outbox::{Outbox, To};
 use crate::paxos::message::{Known, Notice, Vote};
 use crate::paxos::proposer::{Proposer, Recalled};
 use crate::paxos::quorum::Votes;
 use crate::paxos::record::Record;
-use crate::paxos::types::{Ballot, Life, NodeId};
+use crate::paxos::types::{Life, NodeId};
 
 use super::Replica;
+use super::admission::start_above;
 use super::ballots::voter;
 
 /// A blank node that hears a majority of blank nodes waits for so many ticks whether one of the
@@ -59,11 +60,7 @@ const RECALL_TICKS: u64 = 5;
 
 /// A node that lost its memory begins so many starts above those that are known: more than it can have
 /// begun without any of a majority hearing of it, for each takes a sync or more.
-const FORGOTTEN_STARTS_MAX: u64 = 1_000_000_000;
-
-/// By how much a peer's word may raise this node's start number: as far as a million lost memories go. A
-/// forged one at the top of the range would leave no start to come.
-const START_JUMP_MAX: u64 = 1_000_000 * FORGOTTEN_STARTS_MAX;
+pub(super) const FORGOTTEN_STARTS_MAX: u64 = 1_000_000_000;
 
 /// What a node remembers of its votes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +104,8 @@ pub(super) struct Memory {
     together_since: Option<u64>,
     recall_due: u64,
     recalled: Option<Recalled>,
+    /// The newest start of this node of which a command was decided since that was looked at.
+    decided_start: u64,
 }
 
 impl Memory {
@@ -122,6 +121,7 @@ impl Memory {
             together_since: None,
             recall_due: 0,
             recalled: None,
+            decided_start: 0,
         };
         for record in records {
             match record {
@@ -140,6 +140,16 @@ impl Memory {
 
     pub(super) fn life(&self) -> Life {
         self.life
+    }
+
+    /// A command of this start of this node was decided.
+    pub(super) fn on_decided_start(&mut self, start: u64) {
+        self.decided_start = self.decided_start.max(start);
+    }
+
+    /// The newest start of a peer that is known, if any is.
+    pub(super) fn start_of(&self, node: NodeId) -> Option<u64> {
+        self.peers.get(&node).map(|peer| peer.life.start)
     }
 
     /// The newest starts that are known, this node's own among them, but for first ones.
@@ -162,10 +172,11 @@ impl Memory {
         });
         let last = starts.max().unwrap_or(0);
         // A damaged log may lack the newest.
-        match records.iter().fold(State::Blank, State::after) {
-            State::Lost => last + FORGOTTEN_STARTS_MAX,
-            State::Blank | State::Sound => last + 1,
-        }
+        let above = match records.iter().fold(State::Blank, State::after) {
+            State::Lost => FORGOTTEN_STARTS_MAX,
+            State::Blank | State::Sound => 1,
+        };
+        last.saturating_add(above)
     }
 
     /// Hears of a life of a peer. True if it is news; an error tells the newer one that is known.
@@ -227,16 +238,31 @@ impl Replica {
 
     /// A peer knows a later life of this node: so this one began from an older memory.
     pub(super) fn on_outdated(&mut self, from: NodeId, life: Life, known: u64, out: &mut Outbox) {
-        if life != self.memory.life || known > life.start + START_JUMP_MAX {
-            return;
+        if life == self.memory.life {
+            self.begin_above(known, &format!("{from} knows"), out);
         }
+    }
+
+    /// A command of a later start of this node was decided, so its own are void: what a peer would say
+    /// of it, the log says.
+    pub(super) fn leave_void_start(&mut self, out: &mut Outbox) {
+        let decided = std::mem::take(&mut self.memory.decided_start);
+        if decided > self.memory.life.start {
+            self.begin_above(decided, "the log knows", out);
+        }
+    }
+
+    fn begin_above(&mut self, known: u64, who: &str, out: &mut Outbox) {
+        let own = self.memory.life.start;
+        let Some(start) = start_above(own, known) else {
+            return error!("{who} start {known} of this server, and no start is left above it");
+        };
         warn!(
-            "{from} knows start {known} of this server, which now began start {}: its directory was \
+            "{who} start {known} of this server, which now began start {own}: its directory was \
              emptied or is an older copy; it does not vote until a majority of the others has told \
-             it what it may have forgotten",
-            life.start
+             it what it may have forgotten"
         );
-        self.lose_memory(known.max(life.start) + FORGOTTEN_STARTS_MAX, out);
+        self.lose_memory(start, out);
     }
 
     /// Begins another life, which has to recall.
@@ -351,8 +377,9 @@ impl Replica {
 
     /// Phase 1 at the others, to be told what this node can have had a part in.
     fn recall(&mut self, out: &mut Outbox) {
-        self.round_seen += 1;
-        let ballot = Ballot::new(self.round_seen, self.me);
+        let Some(ballot) = self.next_ballot() else {
+            return;
+        };
         let from = self.learner.decided().next();
         info!("recalling from a majority of the others what was voted from {from} on: {ballot}");
         out.record(Record::Ballot(ballot));
@@ -404,6 +431,7 @@ impl Replica {
             // P53: a vote that is forgotten may have counted in any slot that was told.
             self.voted = self.voted.max(acceptor.highest());
         }
+        self.ahead.forget();
         out.record(Record::Sound(decided));
         self.memory.state = State::Sound;
         self.send_heartbeat(To::Others, out);

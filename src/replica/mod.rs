@@ -13,6 +13,7 @@
 //! The store stands behind a lock ([`SharedStore`]), because the threads that serve clients read it too;
 //! only [`Replica`] writes to it. Nothing else here is shared.
 
+mod admission;
 mod ballots;
 mod catchup;
 mod image;
@@ -30,7 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{error, info, warn};
+use log::{error, info};
 
 use crate::kv::command::{Command, Millis};
 use crate::kv::store::Store;
@@ -44,6 +45,8 @@ use crate::paxos::quorum::Members;
 use crate::paxos::record::Record;
 use crate::paxos::types::{Ballot, Life, NodeId, Slot};
 
+pub use admission::VALUE_QUOTED_BYTES_MAX;
+use admission::{Admission, Ahead};
 use catchup::CatchUp;
 use image::Images;
 use intake::Intake;
@@ -56,13 +59,6 @@ pub use shared::SharedStore;
 
 /// How long one tick is, for a shell with a clock.
 pub const TICK: Duration = Duration::from_millis(10);
-
-/// By how much a message may raise the highest round that this node has seen. Honest nodes are
-/// never so far apart; a forged round at the top of the range would end all elections (P9).
-const ROUND_JUMP_MAX: u64 = 1_000_000;
-
-/// How much of a message that is ignored the log shows.
-const SHOWN_CHARS_MAX: usize = 300;
 
 /// How many bytes the pre-loaded commands have at most: they share one slot.
 pub const PRELOAD_BYTES_MAX: usize = 22 << 20;
@@ -195,6 +191,8 @@ pub struct Replica {
     catchup: CatchUp,
     images: Images,
     memory: Memory,
+    admission: Admission,
+    ahead: Ahead,
     leader_told: Option<Ballot>,
 }
 
@@ -247,6 +245,8 @@ impl Replica {
             catchup: CatchUp::default(),
             images: Images::new(applied),
             memory: Memory::recover(Life { start, mark }, records),
+            admission: Admission::default(),
+            ahead: Ahead::default(),
             leader_told: None,
             me,
             members,
@@ -344,6 +344,7 @@ impl Replica {
         }
         self.apply_decided(out);
         self.note_leader();
+        self.leave_void_start(out);
         self.settle_memory(out);
         // The names of commands and probes rest on the start, which may not be known to be new before.
         if self.memory.is_sound() {
@@ -370,26 +371,7 @@ impl Replica {
         let (promised, highest) = (acceptor.promised(), acceptor.highest());
         info!("acceptor recovered from its log: promised {promised}, accepted up to {highest}");
         self.acceptor = Some(acceptor);
-    }
-
-    fn on_message(&mut self, from: NodeId, message: Message, out: &mut Outbox) {
-        let round = message.round_max();
-        if !self.members.contains(from)
-            || !message.may_come_from(from)
-            || round > self.round_seen + ROUND_JUMP_MAX
-        {
-            // A value may be megabytes long, and whoever sends this may send more.
-            let text = format!("{message:?}");
-            let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-            let more = if shown.len() < text.len() { "..." } else { "" };
-            warn!("ignoring a message of {from} that no server sends: {shown}{more}");
-            return;
-        }
-        self.round_seen = self.round_seen.max(round);
-        match message {
-            Message::Vote(vote) => self.on_vote(from, vote, out),
-            Message::Notice(notice) => self.on_notice(from, notice, out),
-        }
+        self.ahead.forget();
     }
 
     fn on_vote(&mut self, from: NodeId, vote: Vote, out: &mut Outbox) {

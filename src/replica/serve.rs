@@ -8,7 +8,8 @@ use crate::paxos::types::{Ballot, NodeId, Slot, Value};
 use super::ballots::voter;
 use super::{Replica, origin};
 
-/// How many slots one `Finish` makes the leader fill.
+/// Up to how many slots above what is decided a `Finish` makes the leader fill; a reader of a later
+/// one asks again.
 const FINISH_SLOTS_MAX: u64 = 1_000;
 
 impl Replica {
@@ -154,7 +155,7 @@ impl Replica {
         let Some(leading) = self.proposer.leading() else {
             return self.relay_finish(from, upto, out);
         };
-        let last = upto.min(Slot(leading.next().0 + FINISH_SLOTS_MAX));
+        let last = upto.min(Slot(leading.decided().0 + FINISH_SLOTS_MAX));
         while self
             .proposer
             .leading()

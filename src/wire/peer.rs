@@ -34,6 +34,7 @@ use crate::paxos::message::{
 };
 use crate::paxos::quorum::Members;
 use crate::paxos::types::{Ballot, NodeId, Slot, Value};
+use crate::replica::VALUE_QUOTED_BYTES_MAX;
 use crate::text::{Blanks, ParseError, Tokens, excerpt, number, write_quoted, write_token};
 
 /// The version of this protocol; servers of different versions do not talk.
@@ -41,6 +42,12 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// The longest line between servers: the largest command, with every byte escaped twice, fits.
 pub const PEER_LINE_BYTES_MAX: usize = 32 << 20;
+
+/// How many values one line may list: more than a server puts into one, so that a line of many small
+/// ones takes a few megabytes more than its own length.
+const LIST_MAX: usize = 65_536;
+
+const _: () = assert!(VALUE_QUOTED_BYTES_MAX + (4 << 20) <= PEER_LINE_BYTES_MAX);
 
 /// The longest greeting, and the longest answer to one.
 pub const GREETING_BYTES_MAX: usize = 4 << 10;
@@ -404,10 +411,12 @@ fn parse_promise(tokens: &mut Tokens<'_>) -> Result<Promise, ParseError> {
     };
     let mut starts = Vec::new();
     while tokens.rest().starts_with(b"n") {
+        list_more(starts.len(), tokens)?;
         starts.push(parse_start(tokens)?);
     }
     let mut accepted = Vec::new();
     while !tokens.rest().is_empty() {
+        list_more(accepted.len(), tokens)?;
         accepted.push(Accepted {
             slot: parse_slot(tokens)?,
             ballot: tokens.parse("a ballot")?,
@@ -453,9 +462,20 @@ fn parse_image(tokens: &mut Tokens<'_>) -> Result<Notice, ParseError> {
 fn parse_values(tokens: &mut Tokens<'_>) -> Result<Vec<Value>, ParseError> {
     let mut values = Vec::new();
     while !tokens.rest().is_empty() {
+        list_more(values.len(), tokens)?;
         values.push(parse_quoted(tokens)?);
     }
     Ok(values)
+}
+
+fn list_more(listed: usize, tokens: &Tokens<'_>) -> Result<(), ParseError> {
+    match listed {
+        LIST_MAX => Err(ParseError::at(
+            format!("a line that lists at most {LIST_MAX}"),
+            tokens.rest(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn parse_quoted(tokens: &mut Tokens<'_>) -> Result<Value, ParseError> {

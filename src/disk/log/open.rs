@@ -48,13 +48,16 @@ impl<D: Dir> Log<D> {
         }
         let (recall, end) = Recall::read(&dir, u64::MAX)?;
         let Recall {
-            mut records, carry, ..
+            mut records,
+            carry,
+            contradiction,
+            ..
         } = recall;
         // First, for the room.
         remove_in_progress(&dir)?;
         let (snapshot, snapshot_damage) = snapshot::newest(&dir, carry.trim())?;
         let cut = Cut::of(&dir, &end);
-        let damage: Vec<Damage> = end.news().cloned().collect();
+        let damage: Vec<Damage> = end.news().cloned().chain(contradiction).collect();
         let mut log = Self::opened(dir, options, carry, &end)?;
         if !damage.is_empty() {
             log.mend(&end.gaps)?;

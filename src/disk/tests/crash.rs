@@ -226,7 +226,9 @@ enum Act {
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
-    let records = || proptest::collection::vec(any_record(), 0..5);
+    // Promises do not go back, as random ones would.
+    let record = || any_record().prop_filter("no promise", |r| !matches!(r, Record::Promise(_)));
+    let records = move || proptest::collection::vec(record(), 0..5);
     prop_oneof![
         6 => records().prop_map(Act::Commit),
         3 => records().prop_map(|mut records| {

@@ -270,6 +270,57 @@ fn a_record_that_comes_back_harms_nothing() {
     crate::paxos::acceptor::Acceptor::recover(&recovery.records);
 }
 
+/// I2: a record that no server writes behind those before it is named, left out, and known at the next
+/// start; `--check` names it too.
+#[test]
+fn a_record_that_contradicts_those_before_it_is_damage() {
+    let of = |round| Ballot::new(round, NodeId::new(2).unwrap());
+    let value = || Value::new(&b"v"[..]).unwrap();
+    let before = [
+        Record::Sound(Slot::ZERO),
+        Record::Accept(of(9), Slot(5), value()),
+    ];
+    for (wrong, text) in [
+        (
+            Record::Promise(of(5)),
+            "it promises b5.2, and b9.2 was promised before",
+        ),
+        (
+            Record::Accept(Ballot::ZERO, Slot(6), value()),
+            "it accepts a value for s6 that nobody proposed",
+        ),
+        (
+            Record::Accept(of(9), Slot::ZERO, value()),
+            "it accepts a value of b9.2 for no slot",
+        ),
+    ] {
+        let dir = MemDir::new();
+        let mut log = new_log(&dir, TINY);
+        commit(&mut log, &before);
+        commit(&mut log, &[wrong.clone(), wrong.clone()]);
+        commit(&mut log, &[decided(5)]);
+        let mut told = Vec::new();
+        assert_eq!(
+            super::super::check::print_check(&dir, &mut told).unwrap(),
+            1
+        );
+        assert!(String::from_utf8(told).unwrap().contains(text), "{text}");
+        let recovery = recovered(&dir);
+        let [Damage::Contradiction { found, .. }] = &recovery.damage[..] else {
+            panic!("{:?}", recovery.damage);
+        };
+        assert_eq!(found, text);
+        let rest = [&before[..], &[decided(5)]].concat();
+        assert_eq!(recovery.records, and_lost(&rest));
+        crate::paxos::acceptor::Acceptor::recover(&recovery.records);
+        // What comes behind is held against all that was promised.
+        let (mut log, _) = open(&dir, TINY);
+        commit(&mut log, &[Record::Promise(of(10)), Record::Sound(Slot(5))]);
+        commit(&mut log, &[Record::Promise(of(8))]);
+        assert_eq!(open(&dir, TINY).1.damage.len(), 1, "news");
+    }
+}
+
 /// P42: only names in the very form of a segment are read.
 #[test]
 fn other_files_are_not_read() {

@@ -1,6 +1,7 @@
 //! One node that may have forgotten votes, alone with what its peers tell it. Whole clusters stand in
 //! the scripts and in simulated lives.
 
+use super::super::admission::{START_STEP, STARTS_FREE};
 use super::super::catchup::BEREFT_TICKS;
 use super::*;
 use crate::kv::batch::Batch;
@@ -8,7 +9,7 @@ use crate::kv::store::Store;
 use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::{Accepted, Heartbeat, Message, Promise, Stance};
 use crate::paxos::quorum::Members;
-use crate::paxos::types::{Slot, Value};
+use crate::paxos::types::{Ballot, Slot, Value};
 use crate::replica::{Config, Input};
 
 const MARK: u64 = 7;
@@ -283,18 +284,73 @@ fn the_newest_lives_of_peers_outlive_a_restart_and_a_loss() {
     assert!(outdated(&alone));
 }
 
-/// P9: a forged start at the top of the range would leave none to come.
+/// P9: a start at the top of the range would leave none to come. A word that is far ahead takes a node up
+/// by a step; one that knows better will say it again, and the others believe each step.
 #[test]
-fn a_word_of_a_start_far_ahead_is_not_believed() {
-    const FAR: u64 = 1_000_000_000_000_000;
-    for (ahead, believed) in [(FAR, true), (FAR + 1, false), (FAR + 2, false)] {
+fn a_word_of_a_start_far_ahead_takes_a_node_up_by_steps() {
+    const FREE: u64 = STARTS_FREE;
+    for (known, above) in [(FREE, FREE), (FREE + 1, FREE), (Life::START_MAX, FREE)] {
         let mut alone = Alone::new(&[]);
-        let (life, known) = (FIRST, FIRST.start + ahead);
+        let life = FIRST;
         alone.notice(2, Notice::Outdated { life, known });
-        let start = known + FORGOTTEN_STARTS_MAX;
-        let begun = alone.out.records.contains(&Record::Start(start));
-        assert_eq!(begun, believed, "{ahead}");
+        assert_eq!(alone.life().start, above + FORGOTTEN_STARTS_MAX, "{known}");
     }
+    let known = FREE + 3 * START_STEP;
+    let mut told = Alone::new(&[]);
+    let mut other = Alone::new(&[]);
+    while told.life().start <= known {
+        let life = told.life();
+        told.notice(2, Notice::Outdated { life, known });
+        let life = told.life();
+        other.hears(2, life);
+        let heard = Record::Peer(node(2), life);
+        assert!(other.out.records.contains(&heard), "{life}");
+    }
+    assert!(told.life().start < known + 2 * FORGOTTEN_STARTS_MAX);
+    let top = Life::START_MAX;
+    let mut last = Alone::new(&[Record::Start(top - 7), Record::Sound(Slot::ZERO)]);
+    let life = last.life();
+    last.notice(2, Notice::Outdated { life, known: top });
+    assert_eq!(last.life(), life, "there is none to begin");
+}
+
+/// P9: a peer's start out of reach is not written down, and comes nearer with each line.
+#[test]
+fn a_start_out_of_reach_comes_nearer_with_each_line() {
+    let mut alone = Alone::new(&[]);
+    let hears = |alone: &mut Alone, start| {
+        let life = Life { start, mark: 9 };
+        alone.hears(2, life);
+        alone.out.records.contains(&Record::Peer(node(2), life))
+    };
+    assert!(!hears(&mut alone, 0));
+    assert!(!hears(&mut alone, Life::START_MAX));
+    let near = STARTS_FREE + 2 * START_STEP;
+    assert!(hears(&mut alone, near), "one step nearer");
+    assert!(!hears(&mut alone, near + 3 * START_STEP));
+    assert!(!hears(&mut alone, near + 3 * START_STEP));
+    assert!(hears(&mut alone, near + 3 * START_STEP));
+}
+
+/// P52: a command that bears a later start of this node voids the names that it gives now: it begins
+/// above that start.
+#[test]
+fn a_start_that_the_log_shows_is_over_is_left() {
+    let mut alone = Alone::new(&[Record::Sound(Slot::ZERO)]);
+    let (ballot, slot) = (ballot(1, 2), Slot(1));
+    let value = value("n1.7.1 session");
+    alone.notice(
+        2,
+        Notice::Accept {
+            ballot,
+            slot,
+            value,
+        },
+    );
+    let upto = slot;
+    alone.notice(2, Notice::Decided { ballot, upto });
+    assert_eq!(alone.life().start, 7 + FORGOTTEN_STARTS_MAX);
+    assert!(alone.out.records.contains(&Record::Lost));
 }
 
 /// P41, P52: of the starts that were forgotten, nobody who is left may have heard. So another one must not
