@@ -121,6 +121,69 @@ fn what_an_old_leader_sent_arrives_seconds_later_and_changes_nothing() {
     cluster.stop();
 }
 
+/// P29: servers that reach the leader and no other read as well as they write.
+#[test]
+fn servers_around_a_leader_that_is_their_only_link_read_and_write() {
+    let _alone = alone();
+    let mut cluster = Cluster::start_behind_links(5, &[]);
+    let hub = cluster.until_led();
+    let spokes: Vec<u8> = cluster
+        .servers()
+        .into_iter()
+        .filter(|&n| n != hub)
+        .collect();
+    for &from in &spokes {
+        for &to in spokes.iter().filter(|&&to| to != from) {
+            cluster.link(from, to).set(Passage::Lost);
+        }
+    }
+    for round in 0..3 {
+        for (at, &spoke) in spokes.iter().enumerate() {
+            let key = format!("k{at}");
+            assert_eq!(cluster.ask(spoke, &format!("PUT {key} {round}")), "OK");
+            let next = spokes[(at + 1) % spokes.len()];
+            assert_eq!(
+                cluster.ask(next, &format!("GET {key}")),
+                format!("VALUE {round}"),
+                "n{next}, around n{hub}"
+            );
+        }
+    }
+    assert!(cluster.links().traffic().lost_bytes > 0);
+    cluster.links().set([]);
+    cluster.until_agreed();
+    cluster.stop();
+}
+
+/// Round trips of 100 ms and of 400 ms: whoever is asked, reads see what was written.
+#[test]
+fn servers_far_from_each_other_answer_reads() {
+    let _alone = alone();
+    let mut cluster = Cluster::start_behind_links(3, &[]);
+    cluster.until_led();
+    for one_way in [50, 200] {
+        for from in cluster.servers() {
+            set_sending(
+                &cluster,
+                from,
+                Passage::Late(Duration::from_millis(one_way)),
+            );
+        }
+        for server in cluster.servers() {
+            let put = format!("PUT k {one_way}.{server}");
+            assert_eq!(cluster.ask(server, &put), "OK");
+            for reader in cluster.servers() {
+                let found = format!("VALUE {one_way}.{server}");
+                assert_eq!(cluster.ask(reader, "GET k"), found, "n{reader}");
+            }
+        }
+    }
+    assert!(cluster.links().traffic().late_bytes > 0);
+    cluster.links().set([]);
+    cluster.until_agreed();
+    cluster.stop();
+}
+
 /// A process that dies with its messages still on the way: they arrive after its next life has begun.
 #[test]
 fn messages_of_a_life_that_is_over_arrive_in_the_next_one() {

@@ -222,13 +222,14 @@ impl Impostor {
     }
 
     /// A new `n1` votes only once a majority has begun together: it knows the life of `n2`, and `n2` its.
+    /// As long as it hears `n2` it hears a leader, so it does not try to lead itself.
     fn be_new_together(&mut self) {
         let heard = self.heard();
         let asks = heard.iter().rfind(|line| line.starts_with("heartbeat"));
         let asks = asks.and_then(|line| line.strip_suffix(" asking"));
         if let Some((_, life)) = asks.and_then(|line| line.rsplit_once(' ')) {
             self.say(
-                "heartbeat idle cut-off failed s0 s0 cbf29ce484222325 1.00000000000000aa asking",
+                "heartbeat leading b5.2 cut-off failed s0 s0 cbf29ce484222325 1.00000000000000aa asking",
             );
             self.say(&format!("known {life} together blank"));
         }

@@ -332,7 +332,7 @@ impl Replica {
     }
 
     /// Ends a round of steps: applies what is decided, hands on and proposes what waits, begins a
-    /// probe for the readers, tells the peers what changed. Work that one round collects is done
+    /// probe for the readers, answers those of the peers, tells them what changed. Work that one round collects is done
     /// once here, so a busy server does less for each request.
     ///
     /// `wall` is what this server's clock says, in milliseconds since 1970; it may go back. Only a

@@ -69,6 +69,7 @@ seen! {
     Recalled = "lost memories recalled",
     Snapshots = "snapshots written",
     ImagesSent = "snapshots sent to peers",
+    IndexesSent = "read indexes told to peers",
     Restarts = "restarts",
     Elections = "elections",
     Slots = "slots decided",

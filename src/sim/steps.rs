@@ -111,6 +111,9 @@ impl World {
             if matches!(&notice, Notice::Image { place, .. } if place.as_bytes() == b"start") {
                 self.counts.one(Seen::ImagesSent);
             }
+            if matches!(&notice, Notice::Index { .. }) {
+                self.counts.one(Seen::IndexesSent);
+            }
             let text = line(|bytes| write_notice(bytes, &notice));
             self.send_to(node, to, &text);
         }
