@@ -15,7 +15,7 @@ use quince::paxos::acceptor::Acceptor;
 use quince::paxos::learner::Learner;
 use quince::paxos::message::{Message, Notice, Vote};
 use quince::paxos::record::Record;
-use quince::paxos::types::{NodeId, Slot};
+use quince::paxos::types::{Ballot, NodeId, Slot};
 use quince::wire::peer::{parse_message, write_message};
 
 /// How many bytes of undecided values are voted for.
@@ -115,16 +115,44 @@ fn decides(cluster: &mut Cluster, after: &str) {
     }
 }
 
-/// A cluster whose n1 is in this state, and has decided some slots before.
-fn cluster(state: State) -> Cluster {
-    let mut cluster = Cluster::new(Settings {
-        // Two that have to recall at once need three others.
-        size: if state == State::Recalling { 5 } else { 3 },
+fn new_cluster(size: u8) -> Cluster {
+    Cluster::new(Settings {
+        size,
         seed: 1,
         deadline_ticks: 600,
         preload: Vec::new(),
         blank: false,
+    })
+}
+
+/// The ballot that n1 has prepared in its present start, if it has.
+fn prepared(cluster: &Cluster) -> Option<Ballot> {
+    let records = cluster.synced(node(N1)).iter().rev();
+    let since = records.take_while(|record| !matches!(record, Record::Start(_)));
+    let ballots = since.filter_map(|record| match record {
+        Record::Ballot(ballot) => Some(*ballot),
+        _ => None,
     });
+    ballots.max()
+}
+
+/// Ticks until n1 has prepared; what it is promised does not reach it.
+fn until_prepared(cluster: &mut Cluster) {
+    for _ in 0..1_000 {
+        if prepared(cluster).is_some() {
+            return;
+        }
+        ticks(cluster, 1, |_, to, message| {
+            to != node(N1) || !matches!(message, Message::Vote(Vote::Promise(_)))
+        });
+    }
+    panic!("n1 prepares: {:?}", cluster.status(node(N1)));
+}
+
+/// A cluster whose n1 is in this state, and has decided some slots before.
+fn cluster(state: State) -> Cluster {
+    // Two that have to recall at once need three others.
+    let mut cluster = new_cluster(if state == State::Recalling { 5 } else { 3 });
     until(&mut cluster, "n1 leads", |c| c.leader() == Some(node(N1)));
     decides(&mut cluster, "the beginning");
     decides(&mut cluster, "the beginning");
@@ -141,43 +169,39 @@ fn cluster(state: State) -> Cluster {
                 c.status(node(N1)).leader.is_some()
             });
         }
-        State::Candidate | State::Recalling => {
+        State::Candidate => {
+            for id in cluster.nodes() {
+                cluster.crash(id, 0);
+                cluster.restart(id);
+            }
+            until_prepared(&mut cluster);
+        }
+        State::Recalling => {
             cluster.crash(node(N1), 0);
-            ticks(&mut cluster, 60, |_, _, _| true);
-            if state == State::Recalling {
-                cluster.wipe(node(N1));
-            } else {
-                cluster.crash(node(3), 0);
-            }
+            ticks(&mut cluster, 200, |_, _, _| true);
+            cluster.wipe(node(N1));
             cluster.restart(node(N1));
-            let held = |_, to, message: &Message| {
-                to != node(N1) || !matches!(message, Message::Vote(Vote::Promise(_)))
-            };
-            if state == State::Candidate {
-                cluster.restart(node(3));
-            }
-            for _ in 0..400 {
-                let ballots = cluster.synced(node(N1)).iter();
-                let prepared = ballots.rev().take_while(|r| !matches!(r, Record::Start(_)));
-                if prepared.filter(|r| matches!(r, Record::Ballot(_))).count() > 0 {
-                    break;
-                }
-                if state == State::Candidate {
-                    // Nobody else tries, so n1 does.
-                    cluster.events.clear();
-                }
-                ticks(&mut cluster, 1, held);
-            }
+            until_prepared(&mut cluster);
         }
     }
     cluster.events.clear();
+    let role = cluster.status(node(N1)).role;
+    match state {
+        State::Leader => assert_eq!(role, "leader"),
+        State::Follower => assert_eq!(role, "follower"),
+        State::Candidate => assert_eq!(role, "candidate"),
+        State::Recalling => {
+            assert!(!cluster.status(node(N1)).acceptor_up);
+            assert!(prepared(&cluster).is_some());
+        }
+    }
     cluster
 }
 
 /// What an honest n2 could say to n1 just now, a line a kind of message.
 fn lines(cluster: &Cluster) -> Vec<String> {
     let (one, two) = (cluster.status(node(N1)), cluster.status(node(N2)));
-    let own_round = one.ballot.round;
+    let own_round = prepared(cluster).unwrap_or(one.ballot).round;
     let round = own_round + 1;
     let (decided, next) = (two.decided.0, two.decided.0 + 1);
     let life = |of: u8| {
@@ -385,7 +409,7 @@ fn a_server_that_recalls_outlives_every_forged_line() {
 /// A life that is none is heard by nobody.
 #[test]
 fn a_life_without_a_start_is_no_panic() {
-    let mut cluster = cluster(State::Leader);
+    let mut cluster = new_cluster(3);
     say(
         &mut cluster,
         "heartbeat idle connected up s0 s0 0000000000000000 0.0000000000000000 asking",
@@ -399,11 +423,7 @@ fn a_life_without_a_start_is_no_panic() {
 fn a_promise_with_a_value_above_itself_is_not_counted() {
     for state in [State::Candidate, State::Recalling] {
         let mut cluster = cluster(state);
-        let ballots = cluster.synced(node(N1)).iter().filter_map(|r| match r {
-            Record::Ballot(ballot) => Some(*ballot),
-            _ => None,
-        });
-        let ballot = ballots.max().expect("it prepared");
+        let ballot = prepared(&cluster).expect("it prepared");
         let start = lines(&cluster)
             .iter()
             .find_map(|line| {

@@ -763,6 +763,18 @@ mod tests {
         }
     }
 
+    /// A line of very many very small things would take many times its length in memory.
+    #[test]
+    fn what_a_line_lists_is_bounded() {
+        let line = |count| format!("fetched s1{}", " \"a\"".repeat(count));
+        assert!(parse_message(line(LIST_MAX).as_bytes()).is_ok());
+        assert!(parse_message(line(LIST_MAX + 1).as_bytes()).is_err());
+        let starts = format!("promise b1.1 s1 s0 end{}", " n2.7".repeat(LIST_MAX + 1));
+        assert!(parse_message(starts.as_bytes()).is_err());
+        let told = " s1 b1.1 \"a\"".repeat(LIST_MAX + 1);
+        assert!(parse_message(format!("promise b1.1 s1 s0 end{told}").as_bytes()).is_err());
+    }
+
     #[test]
     fn a_greeting_of_another_version_or_program_is_refused() {
         for (line, text) in [
