@@ -3,9 +3,7 @@
 mod fake;
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
-use std::thread;
 
 use fake::{Act, Fake, Refusing, say};
 
@@ -268,18 +266,9 @@ fn a_reader_that_goes_away_ends_a_command_without_a_word() {
 /// However long a list is, it is printed as it comes and never held: this one has no end.
 #[test]
 fn a_list_without_end_is_printed_for_as_long_as_someone_reads() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let server = thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        let mut request = String::new();
-        BufReader::new(&stream).read_line(&mut request).unwrap();
+    let server = Fake::start(|_| {
         let pairs = "some_key some value\n".repeat(1_000);
-        (&stream)
-            .write_all(format!("COUNT {}\n", u64::MAX).as_bytes())
-            .unwrap();
-        while (&stream).write_all(pairs.as_bytes()).is_ok() {}
-        request
+        Act::Pour(format!("COUNT {}\n", u64::MAX), pairs)
     });
     let args = [
         "list",
@@ -289,7 +278,7 @@ fn a_list_without_end_is_printed_for_as_long_as_someone_reads() {
         "--limit",
         "7",
         "--servers",
-        &address,
+        &server.address,
     ];
     let mut child = quince(&args)
         .stdout(Stdio::piped())
@@ -305,7 +294,7 @@ fn a_list_without_end_is_printed_for_as_long_as_someone_reads() {
         told(child.wait_with_output().unwrap()),
         (0, String::new(), String::new())
     );
-    assert_eq!(server.join().unwrap(), "LIST so FROM some LIMIT 7\n");
+    assert_eq!(server.received(), ["LIST so FROM some LIMIT 7"]);
 }
 
 #[test]

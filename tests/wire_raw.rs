@@ -679,7 +679,7 @@ fn pages_of_a_list_make_up_the_list() {
                 told.extend(lines);
                 match next {
                     Some(next) => {
-                        from = format!("FROM {}", next.strip_suffix(" v").expect("a pair"))
+                        from = format!("FROM {}", next.strip_suffix(" v").expect("a pair"));
                     }
                     None => break,
                 }

@@ -248,10 +248,10 @@ impl<'a> Cut<'a> {
                 let shown: BTreeMap<&Bytes, &Bytes> = pairs.iter().map(|(k, v)| (k, v)).collect();
                 // A list that is full tells nothing of the keys behind its last.
                 let full = list.limit.is_some_and(|limit| pairs.len() as u64 >= limit);
-                let last = shown.last_key_value().filter(|_| full).map(|(key, _)| *key);
+                let end = shown.last_key_value().filter(|_| full).map(|(key, _)| *key);
                 for (key, part) in &mut self.parts {
                     let value = shown.get(key).copied().cloned();
-                    if list.covers(key) && last.is_none_or(|last| key <= last) {
+                    if list.covers(key) && end.is_none_or(|end| key <= end) {
                         part.entries.push(entry(Act::Read(value)));
                     } else if value.is_some() {
                         part.entries.push(entry(Act::Never));

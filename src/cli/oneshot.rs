@@ -188,7 +188,7 @@ pub(crate) fn list(args: List) -> Result<(), Failure> {
     };
     let mut rows = Rows {
         out: io::stdout().lock(),
-        rows: Vec::new(),
+        waiting: Vec::new(),
         bytes: 0,
     };
     let told = args
@@ -210,7 +210,7 @@ pub(crate) fn list(args: List) -> Result<(), Failure> {
 /// A list on its way to standard output, which is never held as a whole.
 struct Rows {
     out: StdoutLock<'static>,
-    rows: Vec<Vec<Cell>>,
+    waiting: Vec<Vec<Cell>>,
     bytes: usize,
 }
 
@@ -218,16 +218,17 @@ impl Rows {
     fn push(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         let (key, value) = (token(key, Blanks::None), token(value, Blanks::Inside));
         self.bytes += key.len() + value.len();
-        self.rows.push(vec![Cell::plain(key), Cell::plain(value)]);
-        if self.bytes < ROWS_BYTES_MAX && self.rows.len() < ROWS_MAX {
+        self.waiting
+            .push(vec![Cell::plain(key), Cell::plain(value)]);
+        if self.bytes < ROWS_BYTES_MAX && self.waiting.len() < ROWS_MAX {
             return Ok(());
         }
         self.print()
     }
 
     fn print(&mut self) -> io::Result<()> {
-        let text = table(Style::of(&self.out), &self.rows);
-        self.rows.clear();
+        let text = table(Style::of(&self.out), &self.waiting);
+        self.waiting.clear();
         self.bytes = 0;
         self.out.write_all(text.as_bytes())?;
         self.out.flush()

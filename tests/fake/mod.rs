@@ -21,6 +21,8 @@ pub(crate) enum Act {
     Die,
     /// Says nothing, and reads on.
     Hush,
+    /// Answers with the first, and then with the second again and again, for as long as anyone takes it.
+    Pour(String, String),
 }
 
 /// Answers with `text`.
@@ -81,6 +83,13 @@ fn talk(mut stream: &TcpStream, mut act: impl FnMut(&str) -> Act) {
             }
             Act::Die => return,
             Act::Hush => {}
+            Act::Pour(first, again) => {
+                let mut sent = stream.write_all(first.as_bytes());
+                while sent.is_ok() {
+                    sent = stream.write_all(again.as_bytes());
+                }
+                return;
+            }
         }
     }
 }

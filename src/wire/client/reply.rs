@@ -195,7 +195,7 @@ impl Reply {
                 write_lines(out, part, found.len(), found, |out, value| match value {
                     Some(value) => write_value(out, b"VALUE", value),
                     None => out.extend_from_slice(b"NOT_FOUND"),
-                })?
+                })?;
             }
             Self::Session(id) => push_text(out, format_args!("SESSION {id}")),
             Self::Status(fields) => {
@@ -203,7 +203,7 @@ impl Reply {
                     text::write_token(out, field.as_bytes(), Blanks::None);
                     out.push(b' ');
                     text::write_token(out, value.as_bytes(), Blanks::Inside);
-                })?
+                })?;
             }
             Self::Pong => out.extend_from_slice(b"PONG"),
             Self::Help(lines) => {
