@@ -401,7 +401,8 @@ fn answer_memory(answer: &Answer) -> usize {
 /// Why a read cannot be done, if it cannot. A read changes nothing, so it is never unknown.
 fn refused(answer: &Answer) -> Option<&'static str> {
     match answer {
-        Answer::Readable | Answer::Done(_) => None,
+        Answer::Readable => None,
+        Answer::Done(_) => Some("the answer was none to a read"),
         Answer::NotDone(why) | Answer::Unknown(why) => Some(why),
     }
 }
