@@ -9,10 +9,23 @@
 mod processes;
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 
 use processes::{Cluster, Wire, until};
+
+/// Processes that do not outlive their test.
+struct Kept(Vec<Child>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
 
 /// Has a command run with at most so many open files.
 fn with_files(command: &Command, files: u32) -> Command {
@@ -29,8 +42,8 @@ fn with_files(command: &Command, files: u32) -> Command {
 fn clients_leave_the_files_that_voting_and_the_disk_need() {
     const FILES: u32 = 320;
     const IDLE: usize = 340;
-    let mut cluster = Cluster::new(3, &["--log-mib", "1"]);
-    let mut servers: Vec<Child> = cluster
+    let cluster = Cluster::new(3, &["--log-mib", "1"]);
+    let servers = cluster
         .servers()
         .into_iter()
         .map(|server| {
@@ -38,6 +51,7 @@ fn clients_leave_the_files_that_voting_and_the_disk_need() {
             command.spawn().expect("sh starts")
         })
         .collect();
+    let mut servers = Kept(servers);
     let mut writers: Vec<Wire> = cluster
         .servers()
         .into_iter()
@@ -63,7 +77,7 @@ fn clients_leave_the_files_that_voting_and_the_disk_need() {
             assert_eq!(reply, "OK", "all servers go on");
         }
     }
-    for (server, child) in cluster.servers().into_iter().zip(&mut servers) {
+    for (server, child) in cluster.servers().into_iter().zip(&mut servers.0) {
         assert!(child.try_wait().expect("a child").is_none(), "n{server}");
         let log = cluster.log(server);
         let said = |text: &str| log.lines().filter(|line| line.contains(text)).count();
@@ -78,21 +92,19 @@ fn clients_leave_the_files_that_voting_and_the_disk_need() {
         assert_eq!(said("cannot accept"), 0, "{log}");
     }
     drop(idle);
-    for child in &mut servers {
-        child.kill().expect("a child may be killed");
-        child.wait().expect("it is gone");
-    }
-    // The cluster is dropped last: its directory is needed until here.
-    drop(writers);
-    assert!(!cluster.runs(1));
 }
 
 #[test]
 fn too_few_files_are_refused_at_the_start_with_what_to_do() {
     let cluster = Cluster::new(1, &[]);
-    let output = with_files(&cluster.command(1), 200).output();
-    let (code, _, err) = processes::told(output.expect("sh runs"));
-    assert_ne!(code, 0);
+    let mut limited = with_files(&cluster.command(1), 200);
+    let child = limited.stderr(Stdio::piped()).spawn().expect("sh starts");
+    let mut server = Kept(vec![child]);
+    let status = until("it ends", || server.0[0].try_wait().expect("a child"));
+    assert!(!status.success());
+    let mut err = String::new();
+    let stderr = server.0[0].stderr.as_mut().expect("a pipe");
+    stderr.read_to_string(&mut err).expect("text");
     assert_eq!(err.lines().count(), 1, "{err}");
     for text in [
         "expected a limit of at least ",
@@ -180,6 +192,7 @@ fn every_long_command_ends_by_sigterm_as_the_first_process() {
                 "--map-root-user",
                 "--pid",
                 "--fork",
+                "--kill-child",
                 "--mount-proc",
             ])
             .arg(env!("CARGO_BIN_EXE_quince"))
@@ -187,8 +200,8 @@ fn every_long_command_ends_by_sigterm_as_the_first_process() {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let mut outer = command.spawn().expect("unshare starts");
-        let children = format!("/proc/{0}/task/{0}/children", outer.id());
+        let mut outer = Kept(vec![command.spawn().expect("unshare starts")]);
+        let children = format!("/proc/{0}/task/{0}/children", outer.0[0].id());
         let inner = until("the first process runs", || {
             let pid = fs::read_to_string(&children).ok()?.trim().to_owned();
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
@@ -203,7 +216,7 @@ fn every_long_command_ends_by_sigterm_as_the_first_process() {
         let sent = Command::new("kill").args(["-s", "TERM", &inner]).status();
         assert!(sent.expect("kill runs").success());
         let status = until(&format!("{args:?} ends"), || {
-            outer.try_wait().expect("a child")
+            outer.0[0].try_wait().expect("a child")
         });
         // Who has something to clean up ends as interrupted, which is a failure.
         match (code, status.code()) {
