@@ -33,7 +33,7 @@
 //!
 //! A module uses only what stands above or beside it here (`tests/layers.rs` holds everyone to it):
 //!
-//! 1. tokens: [`text`]
+//! 1. tokens: [`text`]; connections within a bounded time: [`dial`]
 //! 2. strangers to each other: [`paxos`] and [`kv`]
 //! 3. the server as a value: [`outbox`], [`replica`]
 //! 4. text and files: [`wire`] and [`disk`]
@@ -48,6 +48,7 @@
 pub mod check;
 pub mod cli;
 pub mod client;
+pub mod dial;
 pub mod disk;
 pub mod kv;
 pub mod outbox;

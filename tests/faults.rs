@@ -9,17 +9,22 @@
 
 mod processes;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use processes::judged::Judged;
-use processes::{Cluster, alone, until};
+use processes::{Cluster, Wire, alone, until};
 use quince::torture::link::Passage;
 
-/// A leader whose messages are lost or held is replaced well within this time.
-const A_WHILE: Duration = Duration::from_secs(2);
+/// A leader whose messages are lost or held is replaced within this time, and what is held no longer still
+/// arrives: a link that is silent for 2 s is closed.
+const A_WHILE: Duration = Duration::from_secs(1);
+
+/// How long a greeting that nobody answers takes.
+const GREETING: Duration = Duration::from_secs(2);
 
 /// Waits until servers other than `not` follow a leader that is not `not`.
 fn until_others_lead(cluster: &Cluster, not: u8) -> u8 {
@@ -98,7 +103,7 @@ fn a_leader_that_cannot_hear_is_replaced_and_follows_later() {
 /// P32, P28: all that an old leader sends is held back, and delivered when a new one has decided
 /// much: proposals, decisions and heartbeats of long ago change nothing.
 #[test]
-fn what_an_old_leader_sent_arrives_seconds_later_and_changes_nothing() {
+fn what_an_old_leader_sent_arrives_late_and_changes_nothing() {
     let _alone = alone();
     let mut cluster = Cluster::start_behind_links(5, &[]);
     let clients = Judged::start(&cluster, 6);
@@ -107,7 +112,7 @@ fn what_an_old_leader_sent_arrives_seconds_later_and_changes_nothing() {
     set_sending(&cluster, old, Passage::Held);
     let since = Instant::now();
     until_others_lead(&cluster, old);
-    clients.until_done(200);
+    clients.until_done(50);
     thread::sleep(A_WHILE.saturating_sub(since.elapsed()));
     let before = cluster.links().traffic();
     assert!(
@@ -241,6 +246,79 @@ fn a_leader_frozen_under_load_answers_nothing_stale_when_it_goes_on() {
     clients.assert_linearizable(&cluster);
     cluster.until_agreed();
     cluster.stop();
+}
+
+/// P33: who hears nothing from a peer makes its own connection to it anew, once: that one may be as dead,
+/// and neither end has been told. The peer does not answer in kind, or both would go on for ever.
+#[test]
+fn a_peer_that_falls_silent_is_dialled_anew_once() {
+    let _alone = alone();
+    let mut cluster = Cluster::start_behind_links(3, &[]);
+    let leader = cluster.until_led();
+    let silent = 1 + leader % 3;
+    let there = cluster.link(leader, silent);
+    let before = there.traffic().connections;
+    cluster.link(silent, leader).set(Passage::Lost);
+    until("the other direction is made anew", || {
+        (there.traffic().connections > before).then_some(())
+    });
+    // Longer than another silence would take.
+    thread::sleep(2 * GREETING);
+    assert_eq!(there.traffic().connections, before + 1);
+    cluster.links().set([]);
+    cluster.until_agreed();
+    cluster.stop();
+}
+
+/// The system of a frozen process takes connections for it, as many as it is asked to: it is not asked often.
+#[test]
+fn a_frozen_server_is_dialled_now_and_then() {
+    let _alone = alone();
+    let mut cluster = Cluster::start_behind_links(3, &[]);
+    let leader = cluster.until_led();
+    let frozen = 1 + leader % 3;
+    let there = cluster.link(leader, frozen);
+    let before = there.traffic().connections;
+    let since = Instant::now();
+    cluster.signal(frozen, "STOP");
+    until("it is dialled while it is frozen", || {
+        (there.traffic().connections > before + 1).then_some(())
+    });
+    let dials = there.traffic().connections - before;
+    let greetings = u64::try_from(since.elapsed().as_millis() / GREETING.as_millis());
+    assert!(
+        dials <= 1 + greetings.expect("a minute"),
+        "{dials} dials in {:?}",
+        since.elapsed()
+    );
+    cluster.signal(frozen, "CONT");
+    until("it is heard again", || {
+        let status = cluster.status(leader)?;
+        (status[&format!("peer n{frozen}")] == "up").then_some(())
+    });
+    cluster.until_agreed();
+    cluster.stop();
+}
+
+/// Whatever lets a server in and closes at once, be it a proxy in front of nobody or a rival of the same
+/// number, is dialled a few times a second.
+#[test]
+fn a_link_that_is_closed_at_once_is_dialled_a_few_times_a_second() {
+    let mut cluster = Cluster::new(3, &[]);
+    let listener = TcpListener::bind(cluster.peer_address(2)).expect("a free port");
+    cluster.spawn(1);
+    let since = Instant::now();
+    let mut links = 0;
+    while since.elapsed() < A_WHILE {
+        let (stream, _) = listener.accept().expect("n1 dials");
+        let mut wire = Wire::of(stream).expect("a connection");
+        assert_eq!(wire.line(), "quince 1 quince n1 n2 n1,n2,n3");
+        wire.send("welcome n2\n");
+        links += 1;
+    }
+    // From 5 ms on each pause is up to twice as long as the one before; the longest are 100 ms and more.
+    let slow = since.elapsed().as_millis() / 100;
+    assert!(links <= 6 + slow, "{links} links in {:?}", since.elapsed());
 }
 
 /// A file system of a few megabytes in memory, until it is dropped.

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer with all that it may use, besides itself. What is not named here may not be used.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("text", &[]),
+    ("dial", &[]),
     ("paxos", &["text"]),
     ("kv", &["text"]),
     ("outbox", &["text", "paxos", "kv"]),
@@ -16,7 +17,9 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("disk", &["text", "paxos", "kv", "outbox", "replica"]),
     (
         "server",
-        &["text", "paxos", "kv", "outbox", "replica", "wire", "disk"],
+        &[
+            "text", "dial", "paxos", "kv", "outbox", "replica", "wire", "disk",
+        ],
     ),
     (
         "sim",
@@ -24,13 +27,13 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "text", "paxos", "kv", "outbox", "replica", "wire", "disk", "check",
         ],
     ),
-    ("client", &["text", "paxos", "kv", "wire", "check"]),
+    ("client", &["text", "dial", "paxos", "kv", "wire", "check"]),
     ("torture", &["paxos", "kv", "wire", "check", "client"]),
     (
         "cli",
         &[
-            "text", "paxos", "kv", "replica", "wire", "check", "disk", "server", "sim", "client",
-            "torture",
+            "text", "dial", "paxos", "kv", "replica", "wire", "check", "disk", "server", "sim",
+            "client", "torture",
         ],
     ),
     ("main", &["cli"]),

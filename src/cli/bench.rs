@@ -32,7 +32,7 @@ mod timeline;
 mod watch;
 
 use std::io::{self, IsTerminal, Write as _};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -59,6 +59,7 @@ use super::signal::{Pids, interrupts};
 use super::style::Style;
 use crate::client::Recorder;
 use crate::client::peek::Peeker;
+use crate::dial;
 use crate::kv::command::VALUE_BYTES_MAX;
 
 /// The most clients: a thread and a connection each.
@@ -313,7 +314,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 fn measure(args: &Args, mix: Mix, recorder: Option<&Recorder>) -> Result<Report, String> {
     let names = args.servers.addresses();
-    let addresses = resolve(&names)?;
+    let addresses = resolve(&names, args.timeout)?;
     let mut peekers: Vec<Peeker> = names
         .iter()
         .map(|server| Peeker::new(server.clone(), args.timeout))
@@ -348,14 +349,14 @@ fn measure(args: &Args, mix: Mix, recorder: Option<&Recorder>) -> Result<Report,
     Ok(Report::new(args, &run, chosen, results, outcome))
 }
 
-fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
+/// The first address of each server, all of them within `timeout`.
+fn resolve(servers: &[String], timeout: Duration) -> Result<Vec<SocketAddr>, String> {
+    let by = Instant::now() + timeout;
     let resolve = |server: &String| {
-        let mut found = server
-            .to_socket_addrs()
-            .map_err(|error| format!("cannot find {server}: {error}"))?;
-        found
-            .next()
-            .ok_or_else(|| format!("cannot find {server}: the name stands for no address"))
+        let left = by.saturating_duration_since(Instant::now());
+        let found = dial::look_up(server, left);
+        let found = found.map_err(|error| format!("cannot find {server}: {error}"))?;
+        Ok(found[0])
     };
     servers.iter().map(resolve).collect()
 }

@@ -76,6 +76,9 @@ Examples:
   quince server --id 1 --peers 1=10.0.0.1:7100,2=10.0.0.2:7100,3=10.0.0.3:7100 \\
                 --listen 0.0.0.0:7000 --data /var/lib/quince
       the first of three machines
+  quince server --id 1 --peers 1=a.lan:7100,2=b.lan:7100,3=c.lan:7100 \\
+                --peer-listen 0.0.0.0:7100 --listen 0.0.0.0:7000 --data /var/lib/quince
+      the same by name; names are looked up at each dial, and may stand for other addresses later
 
 Ctrl-C or SIGTERM stop it cleanly; after SIGHUP it goes on, with --log-file opened anew. kill -9 loses
 nothing that was acknowledged.")]

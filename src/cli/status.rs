@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     servers: Servers,
 
-    /// Take a server for unreachable after this long, such as 500ms or 2s
+    /// Take a server for unreachable after this long, such as 500ms or 2s, the lookup of its name included
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = positive_duration)]
     timeout: Duration,
 }
@@ -107,9 +107,10 @@ fn ask(server: &str, timeout: Duration) -> Said {
         silence: timeout,
         reply_bytes_max: REPLY_BYTES_MAX,
     };
+    let by = Instant::now() + timeout;
     let reply = || -> Result<Reply, ConnectionError> {
         let mut connection = Connection::open(server, limits)?;
-        connection.set_deadline(Some(Instant::now() + timeout));
+        connection.set_deadline(Some(by));
         connection.ask(&Request::Status)
     };
     match reply() {

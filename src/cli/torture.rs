@@ -36,7 +36,7 @@ two of them, and concurrent clients; then lets waves of faults loose on it, draw
                                        or in the newest snapshot; a restart later
   cut-link, split, hub, chain          links cut: of a pair, of a minority, in part (closed or silent)
   one-way, mute, deaf                  links that lose everything in one direction
-  delay, close, hold                   slow links, links closed once, bytes delivered seconds late
+  delay, close, hold                   slow links, links closed once, bytes delivered late
 
 After each wave all is healed. Then every server must take a write and read it back, all must have
 applied the same slots with the same hash, and the clients must get on, all within seconds. A server

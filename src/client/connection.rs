@@ -5,9 +5,10 @@
 //! protocol for [`Connection::read_line`], and by [`Limits::reply_bytes_max`] for a whole reply.
 
 use std::io::{self, ErrorKind, Write as _};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::dial;
 use crate::kv::command::Bytes;
 use crate::text::ParseError;
 use crate::wire::client::{
@@ -22,7 +23,7 @@ const LINE_OVERHEAD_BYTES: usize = 32;
 /// How long a connection waits, and how much it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// For the connection to be made, each address that a name stands for. Not zero.
+    /// For the connection to be made: to look the name up, and to try all its addresses. Not zero.
     pub connect: Duration,
     /// For the next bytes of a reply, and for room to send. Not zero.
     pub silence: Duration,
@@ -96,7 +97,8 @@ pub struct Connection {
 impl Connection {
     /// Connects to `server`, a `HOST:PORT`; tries every address that the name stands for.
     pub fn open(server: &str, limits: Limits) -> Result<Self, ConnectionError> {
-        let stream = dial(server, limits.connect).map_err(ConnectionError::Connect)?;
+        let stream = dial::connect(server, limits.connect);
+        let stream = stream.map_err(ConnectionError::Connect)?;
         let prepared = || {
             stream.set_nodelay(true)?;
             stream.set_write_timeout(Some(limits.silence))?;
@@ -222,15 +224,4 @@ impl Connection {
 fn is_timeout(error: &io::Error) -> bool {
     // Which of the two a read time-out gives differs between systems.
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}
-
-fn dial(server: &str, timeout: Duration) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(ErrorKind::NotFound, "the name stands for no address");
-    for address in server.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

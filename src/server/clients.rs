@@ -39,6 +39,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
+use socket2::{SockRef, TcpKeepalive};
 
 use crate::replica::SharedStore;
 use crate::wire::client::Reply;
@@ -52,6 +53,15 @@ use run::Server;
 
 /// A client that takes no reply for so long is cut off.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client that has said nothing for so long is asked by the systems of both sides whether it is there.
+const QUIET: Duration = Duration::from_mins(1);
+
+/// The time between two such questions.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// A client that answers none of so many is gone without a word, and its place is free again.
+const QUESTIONS: u32 = 3;
 
 /// A thread without a connection ends after so long.
 const IDLE_THREAD: Duration = Duration::from_secs(30);
@@ -305,6 +315,9 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        let keepalive = TcpKeepalive::new().with_time(QUIET);
+        let keepalive = keepalive.with_interval(QUESTION).with_retries(QUESTIONS);
+        SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
         match first_byte(stream)? {
             None => Ok(()),
             Some(b'*') => resp::serve(server, self),

@@ -7,6 +7,7 @@
 //! | `spare` | now and then | fills the log's next segment with zeros ahead of need |
 //! | `peer-listen`, `from nX` | 1 + 1 a peer | accepts links, reads lines of one peer, to the core |
 //! | `to nX` | 1 a peer | sends a bounded queue of lines, many in one write; redials |
+//! | `lookup` | 0 or 1 per name | waits for the system's resolver (`dial`) |
 //! | `client-listen`, `client` | 1 + 1 a connection | requests of one read to the core together, replies in one write; threads are reused |
 //! | `failure` | 0 or 1 | flips the acceptor's flag at random times |
 //!

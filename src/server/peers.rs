@@ -5,20 +5,27 @@
 //! else is closed. Nothing here is reliable on purpose: lines that do not fit into a peer's queue,
 //! or that wait for a peer that is not there, are dropped, because Paxos sends again (P34, D9).
 //! What a link does promise is order within one connection.
+//!
+//! A peer whose machine or network is gone says nothing, and the system would wait for it for a quarter of
+//! an hour. Three bounds find it out within [`SILENCE_MAX`]: nothing was read on the connection from it;
+//! nothing that was sent was confirmed; and who hears nothing from a peer closes its own connection to it
+//! as well. Then the peer is dialled until it is there, by its name, which is looked up each time.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::{debug, info, warn};
 use parking_lot::Mutex;
 use rand::RngExt;
+use socket2::SockRef;
 
+use crate::dial;
 use crate::outbox::To;
 use crate::paxos::quorum::Members;
 use crate::paxos::types::NodeId;
@@ -37,20 +44,31 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// How many bytes are sent in one write.
 const WRITE_BYTES_MAX: usize = 256 << 10;
 
-/// How long a connection may take to be made, and each half of the greeting.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
+/// A peer says something every 50 ms. One from which nothing came for this long, or that took or confirmed
+/// nothing of what was sent to it, is gone (P33): the connection is closed, and it is dialled anew.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 
-/// A peer that takes nothing for so long is given up (P33).
-const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the name of a peer may take to be looked up. After that, its last addresses are tried.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A peer sends heartbeats all the time; one that is silent for so long is gone (P33).
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection to one address of a peer may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The same for all addresses of a peer. More than two get less time each.
+const CONNECT_TIMEOUT_ALL: Duration = Duration::from_secs(2);
+
+/// How long each half of the greeting may take.
+const GREETING_TIMEOUT: Duration = SILENCE_MAX;
 
 /// The pause between two tries to connect: from this...
 const REDIAL_MIN: Duration = Duration::from_millis(10);
 
-/// ...doubling up to this.
+/// ...doubling up to this, until a link has lasted as long as [`STEADY`].
 const REDIAL_MAX: Duration = Duration::from_millis(200);
+
+/// A link that ends sooner is no success: whatever closes each new link at once is dialled a few times a
+/// second, and not a hundred times.
+const STEADY: Duration = Duration::from_secs(1);
 
 /// How many connections may be in the middle of their greeting. More are closed at once.
 const GREETINGS_MAX: usize = 64;
@@ -105,6 +123,8 @@ struct Queue {
     bytes: AtomicUsize,
     /// Lines for a peer that is not connected are not kept: they would be stale when it is.
     connected: AtomicBool,
+    /// The connection that they are sent on.
+    stream: Mutex<Option<Arc<TcpStream>>>,
 }
 
 impl Queue {
@@ -116,6 +136,13 @@ impl Queue {
             || self.lines.send(Arc::clone(line)).is_err()
         {
             self.bytes.fetch_sub(line.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Ends the connection, if there is one; it is made anew.
+    fn close(&self) {
+        if let Some(stream) = self.stream.lock().take() {
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
@@ -140,6 +167,7 @@ impl Peers {
                 lines: lines_tx,
                 bytes: AtomicUsize::new(0),
                 connected: AtomicBool::new(false),
+                stream: Mutex::new(None),
             });
             let dialer = Dialer {
                 peer,
@@ -163,10 +191,8 @@ impl Peers {
             cluster: options.cluster.clone().into_bytes(),
             members: members.clone(),
             events: events.clone(),
-            newest: members
-                .others(options.id)
-                .map(|peer| (peer, Mutex::default()))
-                .collect(),
+            newest: Mutex::new(BTreeMap::new()),
+            queues: queues.clone(),
             greetings: AtomicUsize::new(0),
             told: Mutex::new(HashSet::new()),
         });
@@ -203,7 +229,7 @@ impl Dialer {
         loop {
             match self.connect() {
                 Ok(stream) => {
-                    pause = REDIAL_MIN;
+                    let since = Instant::now();
                     self.told.clear();
                     info!("link to {} at {} is up", self.peer, self.address);
                     if self.events.send(Event::LinkUp(self.peer)).is_err() {
@@ -211,9 +237,13 @@ impl Dialer {
                     }
                     let error = self.send_lines(&stream);
                     self.queue.connected.store(false, Ordering::Relaxed);
-                    let _ = stream.shutdown(Shutdown::Both);
+                    self.queue.close();
                     let Some(error) = error else { return };
-                    info!("link to {} is down: {error}", self.peer);
+                    let why = text_of(&error, "nothing arrived");
+                    info!("link to {} is down: {why}", self.peer);
+                    if since.elapsed() >= STEADY {
+                        pause = REDIAL_MIN;
+                    }
                 }
                 Err(why) if why != self.told => {
                     info!("no link to {} at {}: {why}", self.peer, self.address);
@@ -226,9 +256,10 @@ impl Dialer {
         }
     }
 
-    fn connect(&self) -> Result<TcpStream, String> {
+    fn connect(&self) -> Result<Arc<TcpStream>, String> {
         let stream = self.dial().map_err(|error| error.to_string())?;
-        match self.greet(&stream).map_err(|error| error.to_string())? {
+        let greeted = self.greet(&stream);
+        match greeted.map_err(|error| text_of(&error, "nothing was answered"))? {
             Welcome::Welcome(node) if node == self.peer => {}
             Welcome::Welcome(node) => return Err(format!("{node} answers there")),
             Welcome::Refused(why) => return Err(format!("it refused: {why}")),
@@ -237,24 +268,26 @@ impl Dialer {
         while let Ok(line) = self.lines.try_recv() {
             self.queue.bytes.fetch_sub(line.len(), Ordering::Relaxed);
         }
+        let stream = Arc::new(stream);
+        *self.queue.stream.lock() = Some(Arc::clone(&stream));
         self.queue.connected.store(true, Ordering::Relaxed);
         Ok(stream)
     }
 
     fn dial(&self) -> io::Result<TcpStream> {
-        let mut last = io::Error::new(ErrorKind::NotFound, "no such host");
-        for address in self.address.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, GREETING_TIMEOUT) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
-                    stream.set_read_timeout(Some(GREETING_TIMEOUT))?;
-                    return Ok(stream);
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        let addresses = dial::look_up(&self.address, LOOKUP_TIMEOUT)?;
+        let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        let timeout = CONNECT_TIMEOUT
+            .saturating_mul(count)
+            .min(CONNECT_TIMEOUT_ALL);
+        let stream = dial::connect_to(&addresses, timeout)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(SILENCE_MAX))?;
+        stream.set_read_timeout(Some(GREETING_TIMEOUT))?;
+        // Elsewhere the silence of the connection from the peer must do.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE_MAX))?;
+        Ok(stream)
     }
 
     fn greet(&self, stream: &TcpStream) -> io::Result<Welcome> {
@@ -269,7 +302,7 @@ impl Dialer {
     fn send_lines(&self, mut stream: &TcpStream) -> Option<io::Error> {
         let mut buffer = Vec::with_capacity(WRITE_BYTES_MAX);
         loop {
-            match self.lines.recv_timeout(READ_TIMEOUT) {
+            match self.lines.recv_timeout(SILENCE_MAX) {
                 Ok(line) => self.take(&line, &mut buffer),
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -294,56 +327,36 @@ impl Dialer {
     }
 }
 
+/// A connection that a peer made.
+struct Incoming {
+    /// In the order in which they were accepted, which is the order in which a peer made them.
+    number: u64,
+    stream: Arc<TcpStream>,
+}
+
 /// Lets peers in.
 struct Door {
     me: NodeId,
     cluster: Vec<u8>,
     members: Members,
     events: Sender<Event>,
-    /// The newest link from each peer: it replaces the one before, and only its end counts as silence.
-    newest: BTreeMap<NodeId, Mutex<Newest>>,
+    /// The newest connection of each peer, which takes the place of the one before.
+    newest: Mutex<BTreeMap<NodeId, Incoming>>,
+    /// The other direction of each link.
+    queues: BTreeMap<NodeId, Arc<Queue>>,
     /// How many connections are in the middle of their greeting.
     greetings: AtomicUsize,
     /// What was told in the log already.
     told: Mutex<HashSet<(IpAddr, String)>>,
 }
 
-/// The newest link from a peer.
-#[derive(Default)]
-struct Newest {
-    /// How many there were.
-    number: u64,
-    stream: Option<Arc<TcpStream>>,
-}
-
-impl Newest {
-    /// Takes a new link and closes the one before, which its peer has given up. So a peer has one, however
-    /// often it comes.
-    fn replace(&mut self, stream: &Arc<TcpStream>) -> u64 {
-        if let Some(old) = self.stream.replace(Arc::clone(stream)) {
-            let _ = old.shutdown(Shutdown::Both);
-        }
-        self.number += 1;
-        self.number
-    }
-
-    /// Lets a link go that has ended; whether it was the newest.
-    fn end(&mut self, number: u64) -> bool {
-        let is_newest = self.number == number;
-        if is_newest {
-            self.stream = None;
-        }
-        is_newest
-    }
-}
-
 impl Door {
     fn accept(self: Arc<Self>, listener: &TcpListener) {
         let mut warnings: [Seldom; 2] = Default::default();
         let [refused, threads] = &mut warnings;
-        for stream in listener.incoming() {
+        for (number, stream) in (0..).zip(listener.incoming()) {
             let stream = match stream {
-                Ok(stream) => Arc::new(stream),
+                Ok(stream) => stream,
                 Err(error) => {
                     // Out of something, most likely: time cures it, or nothing does.
                     refused.warn(format_args!("cannot accept a peer: {error}"));
@@ -356,31 +369,69 @@ impl Door {
                 continue;
             }
             let door = Arc::clone(&self);
-            if let Err(error) = spawn("peer-in", move || door.serve(&stream)) {
+            if let Err(error) = spawn("peer-in", move || door.serve(number, stream)) {
                 self.greetings.fetch_sub(1, Ordering::Relaxed);
                 threads.warn(error);
             }
         }
     }
 
-    fn serve(&self, stream: &Arc<TcpStream>) {
-        let greeted = self.greet(stream);
+    fn serve(&self, number: u64, stream: TcpStream) {
+        let greeted = self.greet(&stream);
         self.greetings.fetch_sub(1, Ordering::Relaxed);
         let peer = match greeted {
             Ok(peer) => peer,
-            Err(why) => return self.tell_once(stream, &why),
+            Err(why) => return self.tell_once(&stream, &why),
         };
-        let number = self.newest[&peer].lock().replace(stream);
-        let why = self.read_lines(peer, stream);
-        let is_newest = || self.newest[&peer].lock().number == number;
-        if is_newest() {
+        let stream = Arc::new(stream);
+        if !self.replace(peer, number, &stream) {
+            return;
+        }
+        let why = self.read_lines(peer, &stream);
+        if self.is_newest(peer, number) {
             // Before the end, so that a peer that comes again at once does not hide why.
             info!("link from {peer} is down: {why}");
         }
         let _ = stream.shutdown(Shutdown::Both);
-        if self.newest[&peer].lock().end(number) {
+        // Only the end of the newest one counts as silence.
+        if self.forget(peer, number) {
             let _ = self.events.send(Event::LinkDown(peer));
         }
+    }
+
+    /// Makes this the one connection from a peer; false if there is a newer one. A peer that makes another
+    /// one has given up the one before, of which nothing more may ever be heard.
+    fn replace(&self, peer: NodeId, number: u64, stream: &Arc<TcpStream>) -> bool {
+        let mut newest = self.newest.lock();
+        let before = newest.get(&peer);
+        if before.is_some_and(|before| before.number > number) {
+            return false;
+        }
+        if let Some(before) = before {
+            let _ = before.stream.shutdown(Shutdown::Both);
+        }
+        let stream = Arc::clone(stream);
+        newest.insert(peer, Incoming { number, stream });
+        true
+    }
+
+    fn is_newest(&self, peer: NodeId, number: u64) -> bool {
+        let newest = self.newest.lock();
+        newest
+            .get(&peer)
+            .is_some_and(|newest| newest.number == number)
+    }
+
+    /// Whether it was the newest.
+    fn forget(&self, peer: NodeId, number: u64) -> bool {
+        let mut newest = self.newest.lock();
+        let was_newest = newest
+            .get(&peer)
+            .is_some_and(|newest| newest.number == number);
+        if was_newest {
+            newest.remove(&peer);
+        }
+        was_newest
     }
 
     /// Who is there, after both halves of the greeting.
@@ -390,7 +441,7 @@ impl Door {
         stream
             .set_read_timeout(Some(GREETING_TIMEOUT))
             .map_err(io)?;
-        stream.set_write_timeout(Some(WRITE_TIMEOUT)).map_err(io)?;
+        stream.set_write_timeout(Some(SILENCE_MAX)).map_err(io)?;
         let line = read_short_line(stream).map_err(io)?;
         let judged = Greeting::parse(&line).map_err(|error| error.to_string());
         let judged = judged.and_then(|greeting| self.judge(&greeting));
@@ -400,7 +451,7 @@ impl Door {
             Err(why) => Welcome::Refused(why.clone()).write(&mut answer),
         }
         stream.write_all(&answer).map_err(io)?;
-        stream.set_read_timeout(Some(READ_TIMEOUT)).map_err(io)?;
+        stream.set_read_timeout(Some(SILENCE_MAX)).map_err(io)?;
         judged
     }
 
@@ -432,6 +483,7 @@ impl Door {
             match lines.read_from(&mut stream) {
                 Ok(0) => return "closed by the peer".into(),
                 Ok(_) => {}
+                Err(error) if is_timeout(&error) => return self.give_up(peer),
                 Err(error) => return error.to_string(),
             }
             let mut messages = Vec::new();
@@ -449,6 +501,13 @@ impl Door {
                 return "this server stopped".into();
             }
         }
+    }
+
+    /// A peer that says nothing hears nothing either, as far as anyone can tell: the other direction of
+    /// the link is made anew.
+    fn give_up(&self, peer: NodeId) -> String {
+        self.queues[&peer].close();
+        format!("nothing was heard for {SILENCE_MAX:?}")
     }
 
     fn tell_once(&self, stream: &TcpStream, why: &str) {
@@ -486,4 +545,18 @@ fn read_short_line(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
         ErrorKind::InvalidData,
         "the first line is too long",
     ))
+}
+
+/// The system's word for a time-out, `resource temporarily unavailable`, would explain nothing.
+fn text_of(error: &io::Error, silence: &str) -> String {
+    if is_timeout(error) {
+        format!("{silence} for {SILENCE_MAX:?}")
+    } else {
+        error.to_string()
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    // Which of the two a read time-out gives differs between systems.
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }

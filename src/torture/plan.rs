@@ -143,7 +143,8 @@ impl Kind {
             | Self::FlipSnapshot => (100, 2_500),
             Self::KillAll => (0, 1_000),
             Self::FreezeOne | Self::FreezeMinority => (100, 3_000),
-            Self::Hold => (500, 4_000),
+            // A peer that is silent for 2 s is given up, and what is on the way then never arrives.
+            Self::Hold => (300, 1_900),
             _ => (300, 4_000),
         }
     }

@@ -366,20 +366,7 @@ impl Cluster {
 
     /// The fields of a server's `STATUS`; none if it does not answer.
     pub(crate) fn status(&self, server: u8) -> Option<BTreeMap<String, String>> {
-        let mut wire = Wire::open(&self.address(server)).ok()?;
-        wire.try_send(b"STATUS\n").ok()?;
-        let count: usize = wire.try_line().ok()?.strip_prefix("COUNT ")?.parse().ok()?;
-        let mut fields = BTreeMap::new();
-        for _ in 0..count {
-            let line = wire.try_line().ok()?;
-            let (field, value) = line.split_once(' ')?;
-            let (field, value) = match value.split_once(' ') {
-                Some((peer, state)) if field == "peer" => (format!("peer {peer}"), state),
-                _ => (field.to_owned(), value),
-            };
-            fields.insert(field, value.to_owned());
-        }
-        Some(fields)
+        Wire::open(&self.address(server)).ok()?.try_status()
     }
 
     /// The leader, once all running servers name the same.
@@ -522,6 +509,23 @@ impl Wire {
     pub(crate) fn ask(&mut self, request: impl AsRef<[u8]>) -> String {
         self.send([request.as_ref(), b"\n"].concat());
         self.line()
+    }
+
+    /// The fields of the server's `STATUS`; none if it does not answer.
+    pub(crate) fn try_status(&mut self) -> Option<BTreeMap<String, String>> {
+        self.try_send(b"STATUS\n").ok()?;
+        let count: usize = self.try_line().ok()?.strip_prefix("COUNT ")?.parse().ok()?;
+        let mut fields = BTreeMap::new();
+        for _ in 0..count {
+            let line = self.try_line().ok()?;
+            let (field, value) = line.split_once(' ')?;
+            let (field, value) = match value.split_once(' ') {
+                Some((peer, state)) if field == "peer" => (format!("peer {peer}"), state),
+                _ => (field.to_owned(), value),
+            };
+            fields.insert(field, value.to_owned());
+        }
+        Some(fields)
     }
 
     /// Asserts that the other end closed, and said nothing more.
