@@ -153,11 +153,8 @@ impl World {
         for event in std::mem::take(&mut self.cluster.events) {
             match event {
                 Event::Sent(from, to, message) => {
-                    let ticks = if from == to { 0 } else { self.link_ticks };
-                    self.due
-                        .entry((from, to))
-                        .or_default()
-                        .push_back(self.now + ticks);
+                    let due = self.arrives(from, to, &message);
+                    self.due.entry((from, to)).or_default().push_back(due);
                     match message {
                         Message::Notice(Notice::Accept { slot, value, .. }) => {
                             let key = (to, format!("{slot} {} bytes", value.as_bytes().len()));
@@ -185,6 +182,9 @@ impl World {
 
     /// When a message arrives that is sent now.
     fn arrives(&mut self, from: NodeId, to: NodeId, message: &Message) -> u64 {
+        if from == to {
+            return self.now;
+        }
         let bytes = match message {
             Message::Notice(Notice::Accept { value, .. } | Notice::Propose { value, .. }) => {
                 value.as_bytes().len()

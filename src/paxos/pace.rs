@@ -34,6 +34,10 @@ pub const WAIT_TICKS_MAX: u64 = 300;
 /// long.
 pub const DOUBLED_TICKS_MAX: u64 = 40;
 
+/// Answers that took more than so many times the shortest were held up by an outage: they prolong the
+/// wait no further, or what is lost next would wait as long as that outage.
+const OUTAGE_FACTOR: u64 = 3;
+
 /// A question that waits for its answer: when it was sent first, and last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Asked {
@@ -65,6 +69,8 @@ impl Asked {
 pub struct Pace {
     /// The smoothed time of an answer and its mean deviation, in eighths of a tick.
     measured: Option<(u64, u64)>,
+    /// The shortest time of an answer lately: what the path takes, without outages.
+    shortest: u64,
     doubled: u32,
     doubled_at: u64,
     /// When it answered last.
@@ -78,7 +84,8 @@ pub struct Pace {
 impl Pace {
     fn undoubled(&self) -> u64 {
         let wait = self.measured.map_or(WAIT_TICKS_FIRST, |(mean, deviation)| {
-            (mean + 4 * deviation).div_ceil(8) + 1
+            let most = (OUTAGE_FACTOR * self.shortest).max(DOUBLED_TICKS_MAX);
+            ((mean + 4 * deviation).div_ceil(8) + 1).min(most)
         });
         wait.clamp(WAIT_TICKS_MIN, WAIT_TICKS_MAX)
     }
@@ -136,6 +143,11 @@ impl Pace {
     }
 
     fn measure(&mut self, took: u64) {
+        // A path that became longer is believed little by little.
+        self.shortest = match self.measured {
+            None => took,
+            Some(_) => took.min(self.shortest + 1),
+        };
         let took = 8 * took.min(WAIT_TICKS_MAX);
         self.measured = Some(match self.measured {
             None => (took, took / 2),
@@ -231,12 +243,22 @@ mod tests {
         assert!(pace.wait() <= wait);
     }
 
+    /// An outage says nothing about how long the next answer takes.
+    #[test]
+    fn an_outage_prolongs_the_wait_by_little() {
+        let mut pace = measured(2, 1_000);
+        for at in 0..5 {
+            pace.on_answer(Asked::new(1_000 + at), 1_200);
+        }
+        assert!(pace.wait() <= DOUBLED_TICKS_MAX);
+    }
+
     /// A path that becomes slower than any doubled wait is measured all the same.
     #[test]
     fn a_path_that_became_very_slow_is_known_after_a_few_answers() {
         let mut pace = measured(2, 1_000);
         let mut sent = 0;
-        for round in 1..=20 {
+        for round in 1..=60 {
             let began = 1_000 * round;
             let mut asked = Asked::new(began);
             sent = 1;

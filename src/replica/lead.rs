@@ -1,6 +1,6 @@
 //! Time, links and heartbeats: who leads, and what a leader repeats until it is heard.
 
-use log::info;
+use log::{info, warn};
 
 use crate::outbox::{Outbox, To};
 use crate::paxos::election::HEARTBEAT_TICKS;
@@ -19,14 +19,22 @@ impl Replica {
     pub(super) fn on_slept(&mut self, ticks: u64) {
         self.now += ticks;
         self.stamps.on_ticks(ticks);
+        let was_slow = self.election.is_slow();
         self.election.on_slept(ticks);
+        if self.election.is_slow() && !was_slow {
+            warn!("slow: this process sleeps for most of the time, so others should lead");
+        }
         self.memory.on_slept(ticks);
     }
 
     pub(super) fn on_tick(&mut self, out: &mut Outbox) {
         self.now += 1;
         self.stamps.on_ticks(1);
+        let was_slow = self.election.is_slow();
         self.election.on_tick();
+        if was_slow && !self.election.is_slow() {
+            info!("no longer slow");
+        }
         if self.now >= self.heartbeat_due {
             self.send_heartbeat(To::Others, out);
         }
@@ -51,7 +59,7 @@ impl Replica {
             self.stop_leading("no majority of nodes is heard", out);
         } else if self.proposer.leading().is_some() && self.election.should_leave(self.now) {
             // P35: it would delay everyone.
-            self.stop_leading("this server sleeps for most of the time", out);
+            self.stop_leading("this server is slow, and another is not", out);
         } else if self.proposer.leading().is_some() {
             self.resend_open(out);
         } else {

@@ -142,6 +142,9 @@ impl Origin {
     /// A leader is known since now, or another one: everything is to be sent to it.
     pub(super) fn on_new_leader(&mut self, now: u64) {
         self.sent = self.first - 1;
+        for handed in &mut self.handed {
+            handed.asked = None;
+        }
         // Another leader may be farther away.
         self.pace = Pace::default();
         self.pace.on_progress(now);
