@@ -397,3 +397,27 @@ fn a_full_disk_ends_its_server_alone_and_room_brings_it_back() {
     cluster.stop();
     drop(disk);
 }
+
+/// P36: a server whose process sleeps for most of the time finds out by its own clock, which goes on;
+/// and is as good as ever when it is awake again. The others do not wait for it.
+#[test]
+fn a_server_that_sleeps_for_most_of_the_time_finds_out() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.until_led();
+    let slow = leader % 3 + 1;
+    until("it finds out that it is slow", || {
+        cluster.signal(slow, "STOP");
+        thread::sleep(Duration::from_millis(300));
+        cluster.signal(slow, "CONT");
+        let log = cluster.log(slow);
+        log.contains("slow: this process sleeps").then_some(())
+    });
+    let leader = cluster.until_led();
+    assert_eq!(cluster.ask(leader, "PUT k v"), "OK");
+    until("it is no longer slow", || {
+        cluster.log(slow).contains("no longer slow").then_some(())
+    });
+    cluster.until_agreed();
+    cluster.stop();
+}

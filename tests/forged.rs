@@ -228,13 +228,13 @@ fn lines(cluster: &Cluster) -> Vec<String> {
         format!("nack b{own_round}.1 b{round}.2"),
         format!("decided b{round}.2 s{decided}"),
         format!(
-            "heartbeat leading b{round}.2 connected up s{decided} s{decided} {hash:016x} {start2}.{mark2:016x} sound"
+            "heartbeat leading b{round}.2 connected up s{decided} s{decided} {hash:016x} {start2}.{mark2:016x} sound prompt"
         ),
         format!(
-            "heartbeat trying b{round}.2 cut-off failed s{decided} s{decided} {hash:016x} {start2}.{mark2:016x} asking"
+            "heartbeat trying b{round}.2 cut-off failed s{decided} s{decided} {hash:016x} {start2}.{mark2:016x} asking prompt"
         ),
         format!(
-            "heartbeat following b{round}.3 connected up s{decided} s{decided} {hash:016x} {start2}.{mark2:016x} sound"
+            "heartbeat following b{round}.3 connected up s{decided} s{decided} {hash:016x} {start2}.{mark2:016x} sound prompt"
         ),
         format!("known {start1}.{mark1:016x} before sound"),
         format!("known {start1}.{mark1:016x} together blank"),
@@ -412,7 +412,7 @@ fn a_life_without_a_start_is_no_panic() {
     let mut cluster = new_cluster(3);
     say(
         &mut cluster,
-        "heartbeat idle connected up s0 s0 0000000000000000 0.0000000000000000 asking",
+        "heartbeat idle connected up s0 s0 0000000000000000 0.0000000000000000 asking prompt",
     );
     decides(&mut cluster, "a life without a start");
 }
@@ -487,7 +487,7 @@ fn a_start_from_nowhere_is_not_heard() {
     let mut cluster = cluster(State::Leader);
     say(
         &mut cluster,
-        "heartbeat idle connected up s0 s0 0000000000000000 1152921504606846976.00000000000000aa sound",
+        "heartbeat idle connected up s0 s0 0000000000000000 1152921504606846976.00000000000000aa sound prompt",
     );
     let peers = cluster.synced(node(N1)).iter();
     let far = |r: &&Record| matches!(r, Record::Peer(_, life) if life.start > START_MAX);

@@ -226,10 +226,10 @@ impl Impostor {
     fn be_new_together(&mut self) {
         let heard = self.heard();
         let asks = heard.iter().rfind(|line| line.starts_with("heartbeat"));
-        let asks = asks.and_then(|line| line.strip_suffix(" asking"));
+        let asks = asks.and_then(|line| line.strip_suffix(" asking prompt"));
         if let Some((_, life)) = asks.and_then(|line| line.rsplit_once(' ')) {
             self.say(
-                "heartbeat leading b5.2 cut-off failed s0 s0 cbf29ce484222325 1.00000000000000aa asking",
+                "heartbeat leading b5.2 cut-off failed s0 s0 cbf29ce484222325 1.00000000000000aa asking prompt",
             );
             self.say(&format!("known {life} together blank"));
         }
@@ -288,8 +288,8 @@ fn a_malformed_line_closes_the_link_and_nothing_else() {
         b"accepted b5.2 s1 s2",
         b"heartbeat",
         b"heartbeat leading b5.2 connected up s1 s1 12",
-        b"heartbeat dancing connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound",
-        b"heartbeat following b0.0 connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound",
+        b"heartbeat dancing connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound prompt",
+        b"heartbeat following b0.0 connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound prompt",
         b"promise b5.2 s1 s0 s5 s6",
         b"promise b5.2 s1 s0 end s1 b1.1 \"no end",
         b"fetched s0 \"a\"",
@@ -433,12 +433,12 @@ fn forged_lines_make_no_panic_and_the_honest_majority_goes_on() {
         format!("decided b1.2 s{LAST}"),
         format!("decided b1.1 s{LAST}"),
         format!(
-            "heartbeat leading b{LAST}.2 connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound"
+            "heartbeat leading b{LAST}.2 connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound prompt"
         ),
-        "heartbeat leading b9.3 connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound"
+        "heartbeat leading b9.3 connected up s1 s1 00c0ffee00c0ffee 1.00000000000000aa sound prompt"
             .into(),
         format!(
-            "heartbeat idle cut-off failed s{LAST} s{LAST} ffffffffffffffff 1.00000000000000aa sound"
+            "heartbeat idle cut-off failed s{LAST} s{LAST} ffffffffffffffff 1.00000000000000aa sound prompt"
         ),
         format!("fetch s1 s{LAST}"),
         format!("fetch s{LAST} s1"),
@@ -451,8 +451,8 @@ fn forged_lines_make_no_panic_and_the_honest_majority_goes_on() {
         format!("index {max}.{max} s{LAST}"),
         format!("index 1.1 s{LAST}"),
         format!("mark 1.1 s{LAST}"),
-        "heartbeat idle connected up s0 s0 0000000000000000 0.0000000000000000 asking".into(),
-        format!("heartbeat idle connected up s0 s0 0000000000000000 {LAST}.00000000000000aa sound"),
+        "heartbeat idle connected up s0 s0 0000000000000000 0.0000000000000000 asking prompt".into(),
+        format!("heartbeat idle connected up s0 s0 0000000000000000 {LAST}.00000000000000aa sound prompt"),
         "known 1.00000000000000aa together sound".into(),
         format!("outdated 0.0000000000000000 {LAST}"),
         format!("image s{LAST} \"start\" \"\" \"store s{LAST} 00c0ffee00c0ffee 0\""),
@@ -546,7 +546,9 @@ fn a_promise_with_absurd_slots_elects_nobody() {
     let mut n2 = Impostor::new(&cluster);
     let mut answered = 0;
     until("n1 prepares, and does not believe the promise", || {
-        n2.say("heartbeat idle connected up s0 s0 0000000000000000 1.00000000000000aa sound");
+        n2.say(
+            "heartbeat idle connected up s0 s0 0000000000000000 1.00000000000000aa sound prompt",
+        );
         let heard = n2.heard();
         let prepares = heard
             .iter()
@@ -609,7 +611,9 @@ fn a_promise_of_a_value_above_itself_spoils_no_log() {
     let mut n2 = Impostor::new(&cluster);
     let mut answered = 0;
     until("n1 prepares again: it was not counted", || {
-        n2.say("heartbeat idle connected up s0 s0 0000000000000000 1.00000000000000aa sound");
+        n2.say(
+            "heartbeat idle connected up s0 s0 0000000000000000 1.00000000000000aa sound prompt",
+        );
         let heard = n2.heard();
         let prepares = heard
             .iter()
@@ -627,7 +631,7 @@ fn a_promise_of_a_value_above_itself_spoils_no_log() {
     });
     // And a start that no n2 has.
     n2.say(&format!(
-        "heartbeat idle connected up s0 s0 0000000000000000 {LAST}.00000000000000aa sound"
+        "heartbeat idle connected up s0 s0 0000000000000000 {LAST}.00000000000000aa sound prompt"
     ));
     n2.say(&format!("propose n2.{LAST}.1 session"));
     n2.until_taken();

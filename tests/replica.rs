@@ -12,6 +12,7 @@ use quince::kv::snapshot::Place;
 use quince::kv::store::Store;
 use quince::outbox::{Answer, Outbox, Ticket, To};
 use quince::paxos::message::{Accepted, Heartbeat, Message, Notice, Promise, Stance, Vote};
+use quince::paxos::pace::{DOUBLED_TICKS_MAX, WAIT_TICKS_FIRST};
 use quince::paxos::record::Record;
 use quince::paxos::types::{Ballot, Life, Slot, Value};
 use quince::replica::{Config, Input, Replica, log_alarms};
@@ -54,6 +55,7 @@ const BEAT: Heartbeat = Heartbeat {
     hash: 0,
     life: Life { start: 1, mark: 0 },
     sound: true,
+    slow: false,
 };
 
 /// Node n1 of three, and what it did last.
@@ -882,7 +884,8 @@ fn a_piece_that_does_not_come_is_asked_for_again() {
             assert_eq!(one.fetched_images(), [], "at {tick}");
         }
     }
-    assert_eq!(asked, (1..50).map(|n| 10 * n).collect::<Vec<u64>>());
+    let again = (0..12).map(|n| WAIT_TICKS_FIRST + n * DOUBLED_TICKS_MAX);
+    assert_eq!(asked, again.collect::<Vec<u64>>());
     one.notice(3, first);
     assert_eq!(one.fetched_images()[0].0, To::One(node(3)));
     // A sender that began anew sends another image from its start.

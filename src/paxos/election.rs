@@ -12,6 +12,11 @@
 //! * Of those who may try, the lowest number tries at once, the next a little later, and so on, with
 //!   jitter (P27); while somebody tries, the others are patient for a while.
 //! * A link that closes counts as silence at once; so a killed leader is replaced in milliseconds.
+//! * A node's word that it follows a leader counts only until that leader is itself heard to have
+//!   stopped.
+//! * A node whose process sleeps for most of the time knows it by its clock and says that it is
+//!   *slow*: it tries after all others, leaves the lead to one that is not, and its word about a
+//!   leader counts for less than what a node has heard itself.
 //!
 //! Omni-Paxos (EuroSys 2023) has the reasons for electing by quorum-connectivity. This module
 //! knows neither slots nor values.
@@ -44,9 +49,28 @@ const JITTER_TICKS: u64 = 3;
 /// While another node tries, the others wait for so many ticks before they try as well.
 const PATIENCE_TICKS: u64 = 100;
 
+/// Nobody is called silent who was heard less than this many ticks of the own process ago, however
+/// long that slept: what was sent to it meanwhile waits unread in its sockets (P36).
+const AWAKE_TICKS_MIN: u64 = 2;
+
+/// A shorter sleep is nothing new on a busy machine, and does not count.
+const NAP_TICKS_MIN: u64 = 5;
+
+/// A node that slept for this many ticks more than it was awake is slow, until it has been awake for
+/// as long. Less than a silence, so that a slow leader leaves before the others must find out.
+const SLOW_TICKS: u64 = 30;
+
+/// What is remembered of long sleeps: a node that is awake again is no longer slow after this time.
+const SLOW_TICKS_MAX: u64 = 2 * SLOW_TICKS;
+
 const _: () = assert!(
     HEARTBEAT_TICKS * 4 <= SILENCE_TICKS,
     "lost heartbeats are no silence"
+);
+
+const _: () = assert!(
+    NAP_TICKS_MIN < SLOW_TICKS && SLOW_TICKS < SILENCE_TICKS,
+    "a slow node knows it before it is silent"
 );
 
 /// What one node knows of the others, and when it should try to lead.
@@ -61,13 +85,46 @@ pub struct Election {
     due: Option<Due>,
     /// The highest ballot that another node was seen to try, and since when.
     rival: Option<(Ballot, u64)>,
+    /// The last ballot with which each node was itself heard to lead.
+    led: BTreeMap<NodeId, Ballot>,
+    /// Counts the ticks that this process did not sleep through.
+    awake: u64,
+    slowness: Slowness,
     rng: ChaCha8Rng,
 }
 
 #[derive(Debug)]
 struct Peer {
     heard: u64,
+    /// What `awake` was then.
+    awake: u64,
     beat: Heartbeat,
+}
+
+/// How much this process sleeps.
+#[derive(Debug, Default)]
+struct Slowness {
+    /// By how many ticks it slept more than it was awake.
+    ticks: u64,
+    slow: bool,
+    /// It has left the lead since it is slow. If the others elect it all the same, it stays.
+    left: bool,
+}
+
+impl Slowness {
+    fn on_slept(&mut self, ticks: u64) {
+        if ticks >= NAP_TICKS_MIN {
+            self.ticks = self.ticks.saturating_add(ticks).min(SLOW_TICKS_MAX);
+            self.slow |= self.ticks >= SLOW_TICKS;
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.ticks = self.ticks.saturating_sub(1);
+        if self.ticks == 0 {
+            *self = Self::default();
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -95,13 +152,50 @@ impl Election {
             connected_since: None,
             due: None,
             rival: None,
+            led: BTreeMap::new(),
+            awake: 0,
+            slowness: Slowness::default(),
             rng: ChaCha8Rng::seed_from_u64(seed),
         }
     }
 
+    /// A tick has passed, and this process was awake.
+    pub fn on_tick(&mut self) {
+        self.awake += 1;
+        self.slowness.on_tick();
+    }
+
+    /// This process slept through some ticks.
+    pub fn on_slept(&mut self, ticks: u64) {
+        self.slowness.on_slept(ticks);
+    }
+
+    /// Whether this node is slow.
+    pub fn is_slow(&self) -> bool {
+        self.slowness.slow
+    }
+
+    /// Whether this node, which leads, is slow and should leave the lead to one that is not. True once
+    /// for each time that it becomes slow.
+    pub fn should_leave(&mut self, now: u64) -> bool {
+        if !self.slowness.slow || self.slowness.left {
+            return false;
+        }
+        let mut others = self.members.others(self.me);
+        self.slowness.left = others.any(|node| {
+            let beat = self.heard(node, now);
+            beat.is_some_and(|beat| beat.connected && beat.sound && !beat.slow)
+        });
+        self.slowness.left
+    }
+
     /// A node told what it does.
     pub fn on_heartbeat(&mut self, from: NodeId, beat: Heartbeat, now: u64) {
-        self.peers.insert(from, Peer { heard: now, beat });
+        let (heard, awake) = (now, self.awake);
+        self.peers.insert(from, Peer { heard, awake, beat });
+        if let Stance::Leading(ballot) = beat.stance {
+            self.led.insert(from, ballot);
+        }
         if let Stance::Trying(ballot) = beat.stance
             && self.rival.is_none_or(|(known, _)| ballot > known)
         {
@@ -123,7 +217,8 @@ impl Election {
     /// What the node last said of itself, unless it is silent.
     pub fn heard(&self, node: NodeId, now: u64) -> Option<&Heartbeat> {
         let peer = self.peers.get(&node)?;
-        (now < peer.heard + SILENCE_TICKS).then_some(&peer.beat)
+        let recent = now < peer.heard + SILENCE_TICKS;
+        (recent || self.awake < peer.awake + AWAKE_TICKS_MIN).then_some(&peer.beat)
     }
 
     /// Whether this node hears a majority, itself among them.
@@ -157,16 +252,27 @@ impl Election {
                 .expect("heartbeats with a ballot of no node are dropped");
             return Some(Leader { ballot, via });
         }
-        let vouched =
-            self.members
-                .others(self.me)
-                .filter_map(|via| match self.heard(via, now)?.stance {
-                    Stance::Following(ballot) if ballot.node() != Some(self.me) => {
-                        Some(Leader { ballot, via })
-                    }
-                    _ => None,
-                });
+        let vouched = self.members.others(self.me).filter_map(|via| {
+            let beat = self.heard(via, now)?;
+            match beat.stance {
+                Stance::Following(ballot) if self.believes(beat, ballot, now) => {
+                    Some(Leader { ballot, via })
+                }
+                _ => None,
+            }
+        });
         vouched.max_by_key(|leader| leader.ballot)
+    }
+
+    /// Whether the word of a heard node, that it hears who leads with `ballot`, is to be believed.
+    fn believes(&self, beat: &Heartbeat, ballot: Ballot, now: u64) -> bool {
+        let leader = ballot.node().filter(|&node| node != self.me);
+        leader.is_some_and(|node| {
+            let news = self.led.get(&node).is_none_or(|&led| led < ballot);
+            // It was heard here as well: either it is still, and says that it stopped; or it is
+            // silent, and who sleeps most of the time may not have noticed.
+            news || self.heard(node, now).is_none() && !beat.slow
+        })
     }
 
     /// Whether this node, which does not lead, should try to now. Asked once a tick, and when a
@@ -208,15 +314,18 @@ impl Election {
             return false;
         };
         let rival = ballot.node().and_then(|node| self.heard(node, now));
-        rival.is_some_and(|beat| beat.stance == Stance::Trying(ballot))
+        let slower = |beat: &Heartbeat| beat.slow && !self.is_slow();
+        rival.is_some_and(|beat| beat.stance == Stance::Trying(ballot) && !slower(beat))
             && now < since + PATIENCE_TICKS
     }
 
-    /// How many heard nodes with a lower number may try as well.
+    /// How many heard nodes that may try as well come first: those that are not slow, then by number.
     fn rank(&self, now: u64) -> u64 {
-        let lower = self.members.iter().take_while(|&node| node < self.me);
-        let viable = lower.filter(|&node| self.heard(node, now).is_some_and(|beat| beat.connected));
-        viable.count() as u64
+        let own = (self.is_slow(), self.me);
+        let before = |beat: &Heartbeat, node| beat.connected && (beat.slow, node) < own;
+        let others = self.members.others(self.me);
+        let first = others.filter(|&node| self.heard(node, now).is_some_and(|b| before(b, node)));
+        first.count() as u64
     }
 }
 
@@ -243,6 +352,7 @@ mod tests {
             hash: 0,
             life: Life::default(),
             sound: true,
+            slow: false,
         }
     }
 
@@ -253,6 +363,7 @@ mod tests {
         ticks: std::ops::Range<u64>,
     ) -> Option<u64> {
         for now in ticks {
+            election.on_tick();
             if now % HEARTBEAT_TICKS == 0 {
                 for &(from, stance) in beats {
                     election.on_heartbeat(node(from), beat(stance), now);
@@ -357,6 +468,9 @@ mod tests {
         let leads = beat(Stance::Leading(ballot(3, 1)));
         let mut election = election(2, 3, 1);
         election.on_heartbeat(node(1), leads, 7);
+        for _ in 0..AWAKE_TICKS_MIN {
+            election.on_tick();
+        }
         assert_eq!(
             election.following(7 + SILENCE_TICKS - 1),
             Some(ballot(3, 1))
@@ -401,5 +515,144 @@ mod tests {
         election.on_heartbeat(node(1), beat(Stance::Leading(ballot(1, 1))), 0);
         election.on_heartbeat(node(2), beat(Stance::Leading(ballot(2, 2))), 0);
         assert_eq!(election.following(0), Some(ballot(2, 2)));
+    }
+
+    /// Sleeps, with one tick awake after each, from `now` on; returns when it is over.
+    fn sleep(election: &mut Election, ticks: u64, times: u64, now: u64) -> u64 {
+        for _ in 0..times {
+            election.on_slept(ticks);
+            election.on_tick();
+        }
+        now + times * (ticks + 1)
+    }
+
+    /// P36: time that this process slept through counts for the silence of others, but not before
+    /// what they sent meanwhile can have been read.
+    #[test]
+    fn silence_is_real_time_and_nobody_is_silent_whose_word_waits_unread() {
+        let leads = beat(Stance::Leading(ballot(3, 1)));
+        let mut election = election(2, 3, 1);
+        election.on_heartbeat(node(1), leads, 0);
+        let now = sleep(&mut election, 300, 1, 0);
+        assert_eq!(election.following(now), Some(ballot(3, 1)));
+        election.on_tick();
+        assert_eq!(election.following(now + 1), None);
+        election.on_heartbeat(node(1), leads, now);
+        let now = sleep(&mut election, 15, 2, now);
+        assert_eq!(election.following(now), Some(ballot(3, 1)));
+        let now = sleep(&mut election, 15, 1, now);
+        assert_eq!(election.following(now), None);
+    }
+
+    /// A follower that has not heard yet that its leader stopped keeps nobody from trying.
+    #[test]
+    fn a_leader_that_said_that_it_stopped_is_vouched_for_by_nobody() {
+        let led = ballot(3, 1);
+        let mut election = election(2, 3, 1);
+        election.on_heartbeat(node(1), beat(Stance::Leading(led)), 0);
+        let beats = [(1, Stance::Idle), (3, Stance::Following(led))];
+        let last = SETTLE_TICKS + STAGGER_TICKS + JITTER_TICKS;
+        assert!(tries_at(&mut election, &beats, 0..last + 2).is_some());
+        // But that it leads again may be heard from another first.
+        let again = ballot(4, 1);
+        let via = Leader {
+            ballot: again,
+            via: node(3),
+        };
+        election.on_heartbeat(node(3), beat(Stance::Following(again)), last);
+        assert_eq!(election.leader(last), Some(via));
+    }
+
+    /// A slow node's word about a leader counts only for who has never heard that leader itself.
+    #[test]
+    fn a_slow_node_does_not_vouch_for_a_leader_that_fell_silent() {
+        let led = ballot(3, 1);
+        let slow = Heartbeat {
+            slow: true,
+            ..beat(Stance::Following(led))
+        };
+        let mut chained = election(3, 3, 1);
+        chained.on_heartbeat(node(2), slow, 0);
+        assert!(chained.leader(0).is_some());
+        let mut heard = election(3, 3, 1);
+        heard.on_heartbeat(node(1), beat(Stance::Leading(led)), 0);
+        heard.on_silence(node(1));
+        heard.on_heartbeat(node(2), slow, 0);
+        assert_eq!(heard.leader(0), None);
+        heard.on_heartbeat(node(2), beat(Stance::Following(led)), 0);
+        assert!(heard.leader(0).is_some());
+    }
+
+    /// The lowest number does not make a leader of the slowest server.
+    #[test]
+    fn a_slow_node_tries_after_all_others() {
+        let slow = Heartbeat {
+            slow: true,
+            ..beat(Stance::Idle)
+        };
+        let mut second = election(2, 3, 1);
+        second.on_heartbeat(node(1), slow, 0);
+        second.on_heartbeat(node(3), beat(Stance::Idle), 0);
+        assert!(!second.should_try(0));
+        assert!(second.should_try(SETTLE_TICKS));
+        let mut first = election(1, 3, 1);
+        let now = sleep(&mut first, SLOW_TICKS / 2 + 1, 2, 0);
+        let idle = [(2, Stance::Idle), (3, Stance::Idle)];
+        let at = tries_at(&mut first, &idle, now..now + 200).unwrap();
+        assert!(at >= now + SETTLE_TICKS + 2 * STAGGER_TICKS, "{at}");
+    }
+
+    /// A slow rival is not waited for, unless by one that is slow as well.
+    #[test]
+    fn a_slow_rival_is_given_no_time() {
+        let trying = ballot(3, 2);
+        let slow = Heartbeat {
+            slow: true,
+            ..beat(Stance::Trying(trying))
+        };
+        let mut election = election(1, 3, 1);
+        election.on_heartbeat(node(2), slow, 0);
+        assert!(!election.rival_is_at_it(0));
+        sleep(&mut election, SLOW_TICKS, 1, 0);
+        election.on_heartbeat(node(2), slow, 0);
+        assert!(!election.is_slow() || election.rival_is_at_it(0));
+    }
+
+    /// P35: a leader that sleeps for most of the time leaves the lead, once, and only to one that does
+    /// not; who slept and is awake again is as good as ever.
+    #[test]
+    fn a_slow_leader_leaves_the_lead_to_one_that_is_not() {
+        for ticks in [9, 15, 20, 29] {
+            let mut leader = election(1, 3, 1);
+            leader.on_heartbeat(node(2), beat(Stance::Idle), 0);
+            let mut now = 0;
+            while !leader.should_leave(now) {
+                now = sleep(&mut leader, ticks, 1, now);
+                leader.on_heartbeat(node(2), beat(Stance::Idle), now);
+                assert!(now < 70, "sleeps of {ticks}");
+            }
+            assert!(leader.is_slow());
+            assert!(!leader.should_leave(now), "twice");
+            for _ in 0..SLOW_TICKS_MAX {
+                leader.on_tick();
+            }
+            assert!(!leader.is_slow());
+        }
+        let mut all_slow = election(1, 3, 1);
+        let slow = Heartbeat {
+            slow: true,
+            ..beat(Stance::Idle)
+        };
+        let now = sleep(&mut all_slow, 30, 3, 0);
+        all_slow.on_heartbeat(node(2), slow, now);
+        assert!(all_slow.is_slow() && !all_slow.should_leave(now));
+    }
+
+    /// A busy machine wakes everyone a little late.
+    #[test]
+    fn short_sleeps_make_nobody_slow() {
+        let mut election = election(1, 3, 1);
+        sleep(&mut election, NAP_TICKS_MIN - 1, 1_000, 0);
+        assert!(!election.is_slow());
     }
 }

@@ -221,6 +221,8 @@ pub struct Heartbeat {
     /// Whether it remembers all that it ever voted, and votes. If not, it wants to be told who knows
     /// its life.
     pub sound: bool,
+    /// Whether its process sleeps for most of the time, so that another should lead.
+    pub slow: bool,
 }
 
 /// What a node does about leading.

@@ -66,13 +66,14 @@
 //! # Who is who
 //!
 //! [`acceptor`] is the memory, [`proposer`] the voice, [`learner`] the ear; [`election`] decides who
-//! should raise the voice; [`quorum`] counts; [`message`] is what nodes say, [`record`] what they must
+//! should raise the voice; [`pace`] when to ask again; [`quorum`] counts; [`message`] is what nodes say, [`record`] what they must
 //! remember, [`types`] the numbers. None of them sends, writes or waits: that is the caller's affair.
 
 pub mod acceptor;
 pub mod election;
 pub mod learner;
 pub mod message;
+pub mod pace;
 pub mod proposer;
 pub mod quorum;
 pub mod record;

@@ -12,11 +12,16 @@
 //! the nodes its sender knows, and one that was made in a start that is known to be over does not
 //! count beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::message::{Accepted, Promise};
+use super::pace::{Asked, Paces};
 use super::quorum::{Members, Votes};
 use super::types::{Ballot, NodeId, Slot, Value};
+
+/// Of so many decided slots it is remembered when they were sent. Who answers later than that is not
+/// measured.
+const CLOSED_MAX: usize = 64;
 
 /// What the proposer of one node is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -59,6 +64,8 @@ pub struct Leading {
     /// Every slot up to this one is decided.
     decided: Slot,
     open: BTreeMap<Slot, Open>,
+    /// The last slots that are decided, for the answers that come after a majority's.
+    closed: VecDeque<Sent>,
 }
 
 /// A slot that was proposed and of which it is not known that all up to it are decided.
@@ -66,8 +73,25 @@ pub struct Leading {
 struct Open {
     value: Value,
     votes: Votes,
-    /// When it was last sent, in ticks.
-    sent: u64,
+    sent: Sent,
+}
+
+/// When a proposal was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Sent {
+    /// First, in ticks.
+    first: u64,
+    /// To whom again, and when last.
+    again: BTreeMap<NodeId, u64>,
+}
+
+impl Sent {
+    fn asked(&self, node: NodeId) -> Asked {
+        let asked = Asked::new(self.first);
+        self.again
+            .get(&node)
+            .map_or(asked, |&last| asked.again(last))
+    }
 }
 
 /// A proposal to be sent to some nodes.
@@ -307,6 +331,7 @@ impl Leading {
             next: decided.next(),
             decided,
             open: BTreeMap::new(),
+            closed: VecDeque::new(),
         };
         let mut proposals = Vec::new();
         while leading.next <= last {
@@ -353,7 +378,10 @@ impl Leading {
         let open = Open {
             value: value.clone(),
             votes: Votes::default(),
-            sent: now,
+            sent: Sent {
+                first: now,
+                again: BTreeMap::new(),
+            },
         };
         let before = self.open.insert(slot, open);
         assert!(
@@ -393,16 +421,31 @@ impl Leading {
                 "slots are decided without holes"
             );
             self.decided = *first.key();
-            first.remove();
+            self.closed.push_back(first.remove().sent);
+            if self.closed.len() > CLOSED_MAX {
+                self.closed.pop_front();
+            }
         }
         (self.decided > before).then_some(self.decided)
     }
 
-    /// The open slots that were last sent before tick `before`, in order, each with the nodes that
-    /// have not accepted it; at most `bytes_max` bytes of values, and at least one.
+    /// When a node was asked to accept this, if it is open or was lately.
+    pub fn asked(&self, node: NodeId, ballot: Ballot, slot: Slot) -> Option<Asked> {
+        if ballot != self.ballot {
+            return None;
+        }
+        let sent = self.open.get(&slot).map(|open| &open.sent).or_else(|| {
+            let back = usize::try_from(self.decided.0.checked_sub(slot.0)?).ok()?;
+            self.closed.iter().nth_back(back)
+        });
+        sent.map(|sent| sent.asked(node))
+    }
+
+    /// The open slots that are to be sent again, in order, each with the nodes to which; at most
+    /// `bytes_max` bytes of values, and at least one.
     pub fn overdue(
         &mut self,
-        before: u64,
+        paces: &mut Paces,
         now: u64,
         bytes_max: usize,
         members: &Members,
@@ -410,24 +453,32 @@ impl Leading {
         let mut overdue = Vec::new();
         let mut bytes = 0;
         for (&slot, open) in &mut self.open {
-            if open.sent >= before || open.votes.is_majority_of(members) {
-                continue;
-            }
             if bytes >= bytes_max {
                 break;
             }
-            bytes += open.value.as_bytes().len();
-            open.sent = now;
-            let silent = members
-                .iter()
-                .filter(|&node| !open.votes.contains(node))
+            if open.votes.is_majority_of(members) {
+                continue;
+            }
+            let silent = members.iter().filter(|&node| !open.votes.contains(node));
+            let again: Vec<NodeId> = silent
+                .filter(|&node| paces.of(node).is_overdue(open.sent.asked(node), now))
                 .collect();
+            if again.is_empty() {
+                continue;
+            }
+            for &node in &again {
+                open.sent.again.insert(node, now);
+            }
+            bytes += open.value.as_bytes().len();
             let proposal = Proposal {
                 ballot: self.ballot,
                 slot,
                 value: open.value.clone(),
             };
-            overdue.push((proposal, silent));
+            overdue.push((proposal, again));
+        }
+        for &node in overdue.iter().flat_map(|(_, nodes)| nodes) {
+            paces.of(node).on_again(now);
         }
         overdue
     }
@@ -437,6 +488,7 @@ impl Leading {
 mod tests {
     use super::*;
     use crate::paxos::message::Accepted;
+    use crate::paxos::pace::{DOUBLED_TICKS_MAX, WAIT_TICKS_FIRST};
 
     fn node(n: u8) -> NodeId {
         NodeId::new(n).unwrap()
@@ -574,28 +626,57 @@ mod tests {
         for n in [1, 2] {
             leading.on_accepted(node(n), b(9), Slot(2), &all);
         }
-        assert_eq!(leading.overdue(0, 3, 1_000, &all), []);
-        let overdue = leading.overdue(1, 3, 1_000, &all);
+        let (mut paces, due) = (Paces::default(), WAIT_TICKS_FIRST);
+        assert_eq!(leading.overdue(&mut paces, due - 1, 1_000, &all), []);
+        let overdue = leading.overdue(&mut paces, due, 1_000, &all);
         // s2 has its majority, and waits for s1 alone.
         assert_eq!(overdue.len(), 1);
         assert_eq!(overdue[0].0.slot, Slot(1));
         assert_eq!(overdue[0].1, [node(1), node(3)]);
-        assert_eq!(leading.overdue(3, 5, 1_000, &all), []);
+        assert_eq!(leading.overdue(&mut paces, due + 1, 1_000, &all), []);
+    }
+
+    /// A node that answers fast is asked again soon, and one that is far away is not.
+    #[test]
+    fn each_node_has_a_pace_of_its_own() {
+        let all = members(3);
+        let mut leading = leading(3, &["a"]);
+        let mut paces = Paces::default();
+        for at in 0..20 {
+            paces.of(node(1)).on_answer(Asked::new(at), at);
+        }
+        let overdue = leading.overdue(&mut paces, 25, 1_000, &all);
+        assert_eq!(overdue[0].1, [node(1)]);
+        assert_eq!(leading.asked(node(2), b(9), Slot(1)), Some(Asked::new(0)));
+        let again = Asked::new(0).again(25);
+        assert_eq!(leading.asked(node(1), b(9), Slot(1)), Some(again));
+        leading.on_accepted(node(1), b(9), Slot(1), &all);
+        leading.on_accepted(node(3), b(9), Slot(1), &all);
+        // A vote that comes after the majority's tells as much.
+        assert_eq!(leading.open_slots(), 0);
+        assert_eq!(leading.asked(node(2), b(9), Slot(1)), Some(Asked::new(0)));
+        assert_eq!(leading.asked(node(2), b(8), Slot(1)), None);
+        assert_eq!(leading.asked(node(2), b(9), Slot(2)), None);
     }
 
     #[test]
     fn one_re_send_has_a_bound_and_makes_progress() {
         let all = members(3);
         let mut leading = leading(3, &["aaaa", "bbbb", "cccc"]);
-        let slots = |overdue: Vec<(Proposal, Vec<NodeId>)>| -> Vec<u64> {
+        let mut paces = Paces::default();
+        for member in all.iter() {
+            paces.of(member).on_up(0);
+        }
+        let mut slots = |now, bytes_max| -> Vec<u64> {
+            let overdue = leading.overdue(&mut paces, now, bytes_max, &all);
             overdue
                 .iter()
                 .map(|(proposal, _)| proposal.slot.0)
                 .collect()
         };
-        assert_eq!(slots(leading.overdue(1, 3, 5, &all)), [1, 2]);
-        assert_eq!(slots(leading.overdue(1, 3, 5, &all)), [3]);
-        assert_eq!(slots(leading.overdue(4, 6, 1, &all)), [1]);
+        assert_eq!(slots(1, 5), [1, 2]);
+        assert_eq!(slots(2, 5), [3]);
+        assert_eq!(slots(2 + DOUBLED_TICKS_MAX, 1), [1]);
     }
 
     fn knowing(starts: &[(u8, u64)], promise: Promise) -> Promise {

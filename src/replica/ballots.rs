@@ -10,6 +10,7 @@ use crate::kv::command::{Command, CommandId};
 use crate::outbox::{Outbox, To};
 use crate::paxos::acceptor::{Acceptor, Refusal};
 use crate::paxos::message::{Notice, Promise, Vote};
+use crate::paxos::pace::Asked;
 use crate::paxos::proposer::{Elected, Promised, Proposal};
 use crate::paxos::record::Record;
 use crate::paxos::types::{Ballot, NodeId, Slot, Value};
@@ -19,9 +20,6 @@ use super::{PRELOAD_BYTES_MAX, Replica};
 
 /// How many slots the leader keeps open at once. More commands wait and form larger batches.
 const OPEN_SLOTS_MAX: usize = 32;
-
-/// After so many ticks, what was not answered is sent again: `Prepare` and `Accept`.
-pub(super) const RESEND_TICKS: u64 = 3;
 
 impl Replica {
     /// Tries to lead, with a ballot never used before.
@@ -33,6 +31,7 @@ impl Replica {
         info!("preparing {ballot} from {from} on");
         out.record(Record::Ballot(ballot));
         self.proposer.prepare(ballot, from);
+        self.prepared.clear();
         self.prepare(out);
     }
 
@@ -45,19 +44,29 @@ impl Replica {
         Some(Ballot::new(self.round_seen, self.me))
     }
 
-    /// Asks all who have not promised everything yet.
+    /// Asks all who have not promised everything yet, but for those who were asked and have time.
     pub(super) fn prepare(&mut self, out: &mut Outbox) {
         let Some(ballot) = self.proposer.ballot() else {
             return;
         };
-        self.prepare_due = self.now + RESEND_TICKS;
         for (node, from) in self.proposer.unpromised(&self.members) {
-            self.prepare_at(node, ballot, from, out);
+            let asked = self.prepared.get(&node);
+            if asked.is_none_or(|&asked| self.paces.of(node).is_overdue(asked, self.now)) {
+                self.prepare_at(node, ballot, from, out);
+            }
         }
     }
 
     /// Asks one node.
     fn prepare_at(&mut self, node: NodeId, ballot: Ballot, from: Slot, out: &mut Outbox) {
+        let now = self.now;
+        match self.prepared.get_mut(&node) {
+            Some(asked) => {
+                *asked = asked.again(now);
+                self.paces.of(node).on_again(now);
+            }
+            None => drop(self.prepared.insert(node, Asked::new(now))),
+        }
         if node == self.me {
             self.on_prepare(node, ballot, from, out);
         } else {
@@ -95,10 +104,15 @@ impl Replica {
             return debug!("not counting a promise of {from}: it may not know this start");
         }
         let ballot = promise.ballot;
-        match self
+        let promised = self
             .proposer
-            .on_promise(from, promise, &self.members, self.now)
-        {
+            .on_promise(from, promise, &self.members, self.now);
+        // One that comes after the majority's tells as much about its sender's pace.
+        let news = promised != Promised::Stale || self.proposer.leading().is_some();
+        if news && let Some(asked) = self.prepared.remove(&from) {
+            self.paces.of(from).on_answer(asked, self.now);
+        }
+        match promised {
             Promised::Stale | Promised::Counted => {}
             // The others have their own part to tell and were asked for it.
             Promised::More(next) => self.prepare_at(from, ballot, next, out),
@@ -271,6 +285,11 @@ impl Replica {
         let Some(leading) = self.proposer.leading() else {
             return;
         };
+        let pace = self.paces.of(from);
+        match leading.asked(from, ballot, slot) {
+            Some(asked) => pace.on_answer(asked, self.now),
+            None => pace.on_progress(self.now),
+        }
         if let Some(upto) = leading.on_accepted(from, ballot, slot, &self.members) {
             self.on_decided(ballot, upto);
         }

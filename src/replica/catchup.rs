@@ -11,6 +11,7 @@ use log::info;
 use crate::outbox::{Outbox, To};
 use crate::paxos::learner::Learner;
 use crate::paxos::message::Notice;
+use crate::paxos::pace::{Asked, Pace, Paces};
 use crate::paxos::types::{NodeId, Slot, Value};
 
 /// A gap of fewer slots is given [`PATIENCE_TICKS`] to close by itself.
@@ -18,9 +19,6 @@ const SMALL_GAP: u64 = 256;
 
 /// See [`SMALL_GAP`].
 const PATIENCE_TICKS: u64 = 3;
-
-/// After so many ticks without an answer, another peer is asked.
-const RETRY_TICKS: u64 = 10;
 
 /// After so many ticks in which nobody is heard who could tell what is missing, it is given up. A
 /// cluster that begins anew learns in less what it had decided last.
@@ -41,8 +39,8 @@ pub(super) const PIECE_VALUES_MAX: usize = 4_096;
 pub(super) struct CatchUp {
     /// The first missing slot, and since when it has been that one.
     stuck: Option<(Slot, u64)>,
-    /// Who was asked last, and when.
-    asked: Option<(NodeId, u64)>,
+    /// Who was asked last, and when somebody was first asked for this piece.
+    asked: Option<(NodeId, Asked)>,
     /// Up to which slot each node was asked since something is missing. A slow answer is still one.
     upto: BTreeMap<NodeId, Slot>,
     /// The first slot that was missing, if this gap was told in the log.
@@ -59,7 +57,10 @@ impl CatchUp {
             info!("catching up: fetching {from} to {upto} from {node}");
             self.told = Some(from);
         }
-        self.asked = Some((node, now));
+        let asked = self
+            .asked
+            .map_or(Asked::new(now), |(_, asked)| asked.again(now));
+        self.asked = Some((node, asked));
         self.upto.insert(node, upto);
         out.send(To::One(node), Notice::Fetch { from, upto });
     }
@@ -74,12 +75,15 @@ impl CatchUp {
         &mut self,
         node: NodeId,
         missing: Option<(Slot, Slot)>,
+        pace: &mut Pace,
         now: u64,
         out: &mut Outbox,
     ) {
-        match missing {
-            Some(missing) => self.ask(node, missing, now, out),
-            None => self.asked = None,
+        if let Some((_, asked)) = self.asked.take().filter(|&(last, _)| last == node) {
+            pace.on_answer(asked, now);
+        }
+        if let Some(missing) = missing {
+            self.ask(node, missing, now, out);
         }
     }
 
@@ -101,6 +105,7 @@ impl CatchUp {
         &mut self,
         missing: Option<(Slot, Slot)>,
         able: &[NodeId],
+        paces: &mut Paces,
         now: u64,
         out: &mut Outbox,
     ) {
@@ -119,11 +124,12 @@ impl CatchUp {
         if small && now < since + PATIENCE_TICKS {
             return;
         }
-        if self
-            .asked
-            .is_some_and(|(_, asked)| now < asked + RETRY_TICKS)
-        {
-            return;
+        // A peer that does not answer is left for the next one.
+        if let Some((node, asked)) = self.asked {
+            if !paces.of(node).is_overdue(asked, now) {
+                return;
+            }
+            paces.of(node).on_again(now);
         }
         let before = self.asked.map(|(node, _)| node);
         let next = able
@@ -172,10 +178,11 @@ mod tests {
         ticks: std::ops::Range<u64>,
     ) -> Vec<(u64, u8)> {
         let able = [node(1), node(3), node(4)];
+        let mut paces = Paces::default();
         ticks
             .filter_map(|now| {
                 let mut out = Outbox::default();
-                catchup.on_tick(Some(gap), &able, now, &mut out);
+                catchup.on_tick(Some(gap), &able, &mut paces, now, &mut out);
                 match out.now.as_slice() {
                     [] => None,
                     [(To::One(node), Notice::Fetch { .. })] => Some((now, node.number())),
@@ -200,22 +207,23 @@ mod tests {
     /// D9, P25: a peer that does not answer holds nobody up.
     #[test]
     fn each_peer_is_asked_in_turn() {
-        let asked = asked(&mut CatchUp::default(), gap(5, 500), 0..40);
-        assert_eq!(asked, [(0, 1), (10, 3), (20, 4), (30, 1)]);
+        let asked = asked(&mut CatchUp::default(), gap(5, 500), 0..100);
+        assert_eq!(asked, [(0, 1), (30, 3), (60, 4), (90, 1)]);
     }
 
     #[test]
     fn the_next_piece_is_asked_for_as_soon_as_one_came() {
         let mut catchup = CatchUp::default();
+        let mut pace = Pace::default();
         let mut out = Outbox::default();
-        catchup.on_progress(node(3), Some(gap(300, 500)), 7, &mut out);
+        catchup.on_progress(node(3), Some(gap(300, 500)), &mut pace, 7, &mut out);
         let fetch = Notice::Fetch {
             from: Slot(300),
             upto: Slot(500),
         };
         assert_eq!(out.now, [(To::One(node(3)), fetch)]);
         // Nothing is missing any more: what is missing later need not wait for an answer.
-        catchup.on_progress(node(3), None, 8, &mut out);
+        catchup.on_progress(node(3), None, &mut pace, 8, &mut out);
         assert_eq!(asked(&mut catchup, gap(600, 900), 9..12), [(9, 1)]);
     }
 

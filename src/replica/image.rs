@@ -19,6 +19,7 @@ use crate::kv::snapshot::{Place, Restore};
 use crate::kv::store::Store;
 use crate::outbox::{Outbox, To};
 use crate::paxos::message::Notice;
+use crate::paxos::pace::Asked;
 use crate::paxos::types::{NodeId, Slot, Value};
 
 use super::Replica;
@@ -29,9 +30,6 @@ const PIECE_BYTES_MAX: usize = 128 << 10;
 /// An image that nobody asked for in so many ticks is let go: it keeps what the store has changed
 /// since.
 const KEPT_TICKS: u64 = 1_000;
-
-/// After so many ticks without an answer, the next piece is asked for again.
-const RETRY_TICKS: u64 = 10;
 
 /// After so many ticks without an answer, the next image may come from another peer.
 const PATIENCE_TICKS: u64 = 500;
@@ -60,8 +58,7 @@ struct Incoming {
     place: Value,
     /// When the last piece came.
     came: u64,
-    /// When it was asked for last.
-    asked: u64,
+    asked: Asked,
 }
 
 impl Images {
@@ -178,7 +175,11 @@ impl Replica {
         if slot <= self.applied || self.images.keeping {
             return;
         }
-        if *place == start() && self.may_begin(from) {
+        let begins = *place == start() && self.may_begin(from);
+        if begins {
+            // It answers what the values were asked for with.
+            let pace = self.paces.of(from);
+            self.catchup.on_progress(from, None, pace, self.now, out);
             self.give_up_image(out);
             info!("fetching a snapshot that holds all up to {slot} from {from}");
             self.images.incoming = Some(Incoming {
@@ -187,7 +188,7 @@ impl Replica {
                 restore: Restore::default(),
                 place: place.clone(),
                 came: self.now,
-                asked: self.now,
+                asked: Asked::new(self.now),
             });
         }
         let Some(incoming) = &mut self.images.incoming else {
@@ -200,7 +201,10 @@ impl Replica {
         let read = lines
             .iter()
             .try_for_each(|line| incoming.restore.line(line.as_bytes()));
-        (incoming.came, incoming.asked) = (self.now, self.now);
+        if !begins {
+            self.paces.of(from).on_answer(incoming.asked, self.now);
+        }
+        (incoming.came, incoming.asked) = (self.now, Asked::new(self.now));
         match (read, next) {
             (Ok(()), Some(place)) => {
                 incoming.place = place.clone();
@@ -259,8 +263,9 @@ impl Replica {
         };
         if now >= incoming.came + PATIENCE_TICKS || incoming.slot <= self.applied {
             self.give_up_image(out);
-        } else if now >= incoming.asked + RETRY_TICKS {
-            incoming.asked = now;
+        } else if self.paces.of(incoming.from).is_overdue(incoming.asked, now) {
+            self.paces.of(incoming.from).on_again(now);
+            incoming.asked = incoming.asked.again(now);
             let (slot, place) = (incoming.slot, incoming.place.clone());
             out.send(To::One(incoming.from), Notice::FetchImage { slot, place });
         }

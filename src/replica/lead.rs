@@ -1,6 +1,6 @@
 //! Time, links and heartbeats: who leads, and what a leader repeats until it is heard.
 
-use log::info;
+use log::{info, warn};
 
 use crate::outbox::{Outbox, To};
 use crate::paxos::election::HEARTBEAT_TICKS;
@@ -10,15 +10,32 @@ use crate::paxos::types::{Ballot, NodeId, Slot};
 
 use super::Replica;
 use super::admission::near;
-use super::ballots::RESEND_TICKS;
 
 /// How many bytes of values are sent again in one tick.
 const RESEND_BYTES_MAX: usize = 1 << 20;
 
 impl Replica {
+    /// Time that this process slept through has passed like any other. Nothing is done about it before
+    /// what came meanwhile has been taken and the next tick comes.
+    pub(super) fn on_slept(&mut self, ticks: u64) {
+        self.now += ticks;
+        self.stamps.on_ticks(ticks);
+        let was_slow = self.election.is_slow();
+        self.election.on_slept(ticks);
+        if self.election.is_slow() && !was_slow {
+            warn!("slow: this process sleeps for most of the time, so others should lead");
+        }
+        self.memory.on_slept(ticks);
+    }
+
     pub(super) fn on_tick(&mut self, out: &mut Outbox) {
         self.now += 1;
-        self.stamps.on_tick();
+        self.stamps.on_ticks(1);
+        let was_slow = self.election.is_slow();
+        self.election.on_tick();
+        if was_slow && !self.election.is_slow() {
+            info!("no longer slow");
+        }
         if self.now >= self.heartbeat_due {
             self.send_heartbeat(To::Others, out);
         }
@@ -39,9 +56,12 @@ impl Replica {
         } else if !self.election.connected(self.now) {
             // P30: a leader that hears no majority leaves the place to one that does.
             self.stop_leading("no majority of nodes is heard", out);
+        } else if self.proposer.leading().is_some() && self.election.should_leave(self.now) {
+            // P35: it would delay everyone.
+            self.stop_leading("this server is slow, and another is not", out);
         } else if self.proposer.leading().is_some() {
             self.resend_open(out);
-        } else if self.now >= self.prepare_due {
+        } else {
             self.prepare(out);
         }
     }
@@ -55,11 +75,11 @@ impl Replica {
     }
 
     pub(super) fn resend_open(&mut self, out: &mut Outbox) {
-        let (now, before) = (self.now, (self.now + 1).saturating_sub(RESEND_TICKS));
+        let now = self.now;
         let Some(leading) = self.proposer.leading() else {
             return;
         };
-        let overdue = leading.overdue(before, now, RESEND_BYTES_MAX, &self.members);
+        let overdue = leading.overdue(&mut self.paces, now, RESEND_BYTES_MAX, &self.members);
         for (
             Proposal {
                 ballot,
@@ -104,7 +124,8 @@ impl Replica {
         if self.images.is_busy() {
             return;
         }
-        self.catchup.on_tick(missing, &able, now, out);
+        self.catchup
+            .on_tick(missing, &able, &mut self.paces, now, out);
         if self
             .catchup
             .is_bereft(missing, &able, self.election.connected(now))
@@ -133,6 +154,7 @@ impl Replica {
     }
 
     pub(super) fn on_link_up(&mut self, node: NodeId, out: &mut Outbox) {
+        self.paces.of(node).on_up(self.now);
         self.send_heartbeat(To::One(node), out);
         if self
             .election
@@ -154,6 +176,13 @@ impl Replica {
     pub(super) fn on_heartbeat(&mut self, from: NodeId, beat: Heartbeat, out: &mut Outbox) {
         if !self.on_life(from, beat.life, !beat.sound, out) {
             return;
+        }
+        let was_up = self
+            .election
+            .heard(from, self.now)
+            .is_some_and(|b| b.acceptor_up);
+        if beat.acceptor_up && !was_up {
+            self.paces.of(from).on_up(self.now);
         }
         self.election.on_heartbeat(from, beat, self.now);
         self.compare_hash(from, &beat, out);
@@ -193,6 +222,7 @@ impl Replica {
                 .map_or_else(|| self.store.hash(), |&(_, hash)| hash),
             life: self.memory.life(),
             sound: self.memory.is_sound(),
+            slow: self.election.is_slow(),
         };
         out.send(to, Notice::Heartbeat(beat));
     }

@@ -69,8 +69,9 @@ impl Replica {
         out: &mut Outbox,
     ) {
         if !self.learner.on_fetched(first, values).is_empty() {
+            let missing = self.learner.missing();
             self.catchup
-                .on_progress(from, self.learner.missing(), self.now, out);
+                .on_progress(from, missing, self.paces.of(from), self.now, out);
         }
     }
 

@@ -201,6 +201,14 @@ impl Memory {
         };
     }
 
+    /// What was told while this process slept waits unread, so that time is none in which nobody told of
+    /// an older cluster.
+    pub(super) fn on_slept(&mut self, ticks: u64) {
+        if let Some(since) = &mut self.together_since {
+            *since += ticks;
+        }
+    }
+
     fn is_known_by(&self, node: NodeId) -> bool {
         self.sound.contains(node)
     }
@@ -384,6 +392,7 @@ impl Replica {
         info!("recalling from a majority of the others what was voted from {from} on: {ballot}");
         out.record(Record::Ballot(ballot));
         self.proposer.recall(ballot, from);
+        self.prepared.clear();
         self.prepare(out);
     }
 

@@ -40,6 +40,7 @@ use crate::paxos::acceptor::Acceptor;
 use crate::paxos::election::Election;
 use crate::paxos::learner::Learner;
 use crate::paxos::message::{Message, Notice, Probe, Stance, Vote};
+use crate::paxos::pace::{Asked, Paces};
 use crate::paxos::proposer::Proposer;
 use crate::paxos::quorum::Members;
 use crate::paxos::record::Record;
@@ -104,6 +105,9 @@ pub enum Input {
     },
     /// [`TICK`] has passed.
     Tick,
+    /// So many [`TICK`]s have passed in which this process slept. Comes before what arrived meanwhile,
+    /// and a `Tick` after that.
+    Slept(u64),
     /// Messages to and from this node get through again.
     LinkUp(NodeId),
     /// The link from this node closed.
@@ -167,7 +171,9 @@ pub struct Replica {
     election: Election,
     /// The highest round seen in any ballot, this node's own among them.
     round_seen: u64,
-    prepare_due: u64,
+    /// How fast the nodes answer, and whom this one has asked for a promise that waits for it.
+    paces: Paces,
+    prepared: BTreeMap<NodeId, Asked>,
     heartbeat_due: u64,
     stance_told: Stance,
     decided_told: Slot,
@@ -226,7 +232,8 @@ impl Replica {
             proposer: Proposer::default(),
             learner: Learner::recover(applied, records),
             election: Election::new(me, members.clone(), seed ^ start.rotate_left(32)),
-            prepare_due: 0,
+            paces: Paces::default(),
+            prepared: BTreeMap::new(),
             heartbeat_due: 0,
             stance_told: Stance::Idle,
             decided_told: Slot::ZERO,
@@ -321,6 +328,7 @@ impl Replica {
             Input::Write { ticket, command } => self.on_write(ticket, command, out),
             Input::Read { ticket } => self.on_read(ticket, out),
             Input::Tick => self.on_tick(out),
+            Input::Slept(ticks) => self.on_slept(ticks),
             Input::LinkUp(node) => self.on_link_up(node, out),
             Input::LinkDown(node) => self.on_link_down(node, out),
             Input::AcceptorFailed => self.on_acceptor_failed(),
@@ -372,6 +380,7 @@ impl Replica {
         info!("acceptor recovered from its log: promised {promised}, accepted up to {highest}");
         self.acceptor = Some(acceptor);
         self.ahead.forget();
+        self.paces.of(self.me).on_up(self.now);
     }
 
     fn on_vote(&mut self, from: NodeId, vote: Vote, out: &mut Outbox) {

@@ -13,6 +13,7 @@ use crate::kv::batch::{push_separator, write_command};
 use crate::kv::command::{Command, CommandId, Outcome, Transaction};
 use crate::kv::store::Counter;
 use crate::outbox::{Answer, Outbox, Ticket};
+use crate::paxos::pace::{Asked, Pace};
 use crate::paxos::types::{NodeId, Value};
 
 use super::intake::PROPOSE_BYTES_MAX;
@@ -28,16 +29,6 @@ const QUEUED_MAX: usize = 65_536;
 
 /// How many bytes of commands may wait unnumbered.
 const QUEUED_BYTES_MAX: usize = 64 << 20;
-
-/// After so many ticks without progress, what was handed on is sent again.
-const RESEND_TICKS: u64 = 5;
-
-/// The wait doubles up to this: whoever leads still holds what it was sent, most likely. Longer would
-/// delay what is numbered behind a command that a broken link lost.
-const RESEND_TICKS_MAX: u64 = 10;
-
-/// For so many ticks after a command was skipped, others that are skipped change nothing.
-const SKIP_TICKS: u64 = 3;
 
 /// The text of `NOT_DONE` after the deadline.
 const NO_MAJORITY: &str = "no majority of servers answered within the deadline";
@@ -68,8 +59,8 @@ pub(super) struct Origin {
     first: u64,
     /// The last number that was sent to the leader of now.
     sent: u64,
-    resend_due: u64,
-    resend_wait: u64,
+    /// How long it takes from here to the leader and back into the store.
+    pace: Pace,
     /// From when on a skipped command is a reason to send again.
     skip_due: u64,
     /// The first number whose deadline was not yet looked at.
@@ -90,6 +81,14 @@ struct Handed {
     ticket: Option<Ticket>,
     text: Vec<u8>,
     deadline: u64,
+    /// None before it was sent to a leader.
+    asked: Option<Asked>,
+}
+
+impl Handed {
+    fn on_sent(&mut self, now: u64) {
+        self.asked = Some(self.asked.map_or(Asked::new(now), |asked| asked.again(now)));
+    }
 }
 
 impl Origin {
@@ -103,8 +102,7 @@ impl Origin {
             handed_bytes: 0,
             first: 1,
             sent: 0,
-            resend_due: 0,
-            resend_wait: RESEND_TICKS,
+            pace: Pace::default(),
             skip_due: 0,
             watched: 1,
         }
@@ -144,8 +142,12 @@ impl Origin {
     /// A leader is known since now, or another one: everything is to be sent to it.
     pub(super) fn on_new_leader(&mut self, now: u64) {
         self.sent = self.first - 1;
-        self.resend_wait = RESEND_TICKS;
-        self.resend_due = now + self.resend_wait;
+        for handed in &mut self.handed {
+            handed.asked = None;
+        }
+        // Another leader may be farther away.
+        self.pace = Pace::default();
+        self.pace.on_progress(now);
     }
 
     /// The state machine met a number of this server and expected a lower one.
@@ -153,7 +155,7 @@ impl Origin {
         // All that follows in the log is skipped as well: one re-send a while serves them all.
         if now >= self.skip_due {
             self.sent = self.sent.min(expected.max(self.first) - 1);
-            self.skip_due = now + SKIP_TICKS;
+            self.skip_due = now + self.pace.wait();
         }
     }
 
@@ -173,8 +175,10 @@ impl Origin {
         if let Some(ticket) = handed.ticket {
             out.answer(ticket, Answer::Done(outcome));
         }
-        self.resend_wait = RESEND_TICKS;
-        self.resend_due = now + self.resend_wait;
+        match handed.asked {
+            Some(asked) => self.pace.on_answer(asked, now),
+            None => self.pace.on_progress(now),
+        }
     }
 
     /// The store jumped to a slot where number `next` of start `start` of this server applies next:
@@ -202,9 +206,6 @@ impl Origin {
     /// Numbers what waits, as far as the bounds allow, and returns what is to be sent to the leader,
     /// in messages of bounded size.
     pub(super) fn hand_on(&mut self, now: u64) -> Vec<Value> {
-        if self.handed.is_empty() {
-            self.resend_due = now + self.resend_wait;
-        }
         while self.handed.len() < HANDED_MAX && self.handed_bytes < HANDED_BYTES_MAX {
             let Some(queued) = self.queued.pop_front() else {
                 break;
@@ -213,18 +214,16 @@ impl Origin {
             self.number(&queued);
         }
         let mut messages = Vec::new();
-        if !self.handed.is_empty() && now >= self.resend_due {
-            self.resend_wait = (self.resend_wait * 2).min(RESEND_TICKS_MAX);
-            self.resend_due = now + self.resend_wait;
-            if self.sent >= self.first {
-                // The leader holds all that it was sent, most likely, and waits for a majority. If it
-                // does not, the beginning is what it needs first; the rest follows as that applies.
-                let (message, end) = self.message(0);
-                messages.push(message);
-                self.sent = self.sent.max(self.first + end as u64 - 1);
-            }
+        let first = self.handed.front().and_then(|handed| handed.asked);
+        if self.sent >= self.first && first.is_some_and(|asked| self.pace.is_overdue(asked, now)) {
+            self.pace.on_again(now);
+            // The leader holds all that it was sent, most likely, and waits for a majority. If it
+            // does not, the beginning is what it needs first; the rest follows as that applies.
+            let (message, end) = self.message(0, now);
+            messages.push(message);
+            self.sent = self.sent.max(self.first + end as u64 - 1);
         }
-        messages.extend(self.unsent());
+        messages.extend(self.unsent(now));
         messages
     }
 
@@ -273,15 +272,16 @@ impl Origin {
             ticket: Some(queued.ticket),
             text,
             deadline: queued.deadline,
+            asked: None,
         });
     }
 
     /// What was not sent to the leader of now.
-    fn unsent(&mut self) -> Vec<Value> {
+    fn unsent(&mut self, now: u64) -> Vec<Value> {
         let mut messages = Vec::new();
         let mut at = index(self.sent + 1 - self.first);
         while at < self.handed.len() {
-            let (message, end) = self.message(at);
+            let (message, end) = self.message(at, now);
             messages.push(message);
             at = end;
         }
@@ -290,10 +290,10 @@ impl Origin {
     }
 
     /// The commands from place `begin` on that fit into one message, and the place behind them.
-    fn message(&self, begin: usize) -> (Value, usize) {
+    fn message(&mut self, begin: usize, now: u64) -> (Value, usize) {
         let mut text = Vec::new();
         let mut end = begin;
-        for handed in self.handed.range(begin..) {
+        for handed in self.handed.range_mut(begin..) {
             if !text.is_empty() {
                 if text.len() + handed.text.len() > PROPOSE_BYTES_MAX {
                     break;
@@ -301,6 +301,7 @@ impl Origin {
                 push_separator(&mut text);
             }
             text.extend_from_slice(&handed.text);
+            handed.on_sent(now);
             end += 1;
         }
         let message = Value::new(text).expect("the text of commands is not empty and has no LF");
@@ -340,6 +341,7 @@ const HEAD_BYTES: usize = 16;
 mod tests {
     use super::*;
     use crate::kv::command::{Bytes, Step, Watched, Write};
+    use crate::paxos::pace::{DOUBLED_TICKS_MAX, WAIT_TICKS_FIRST};
 
     const FAR: u64 = 1_000_000;
 
@@ -403,7 +405,10 @@ mod tests {
             }
         }
         let waits: Vec<u64> = sent.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert_eq!(waits[..4], [5, 10, 10, 10]);
+        assert_eq!(
+            waits[..3],
+            [WAIT_TICKS_FIRST, DOUBLED_TICKS_MAX, DOUBLED_TICKS_MAX]
+        );
         assert_eq!(
             applied(&mut origin, 1, 200),
             [(Ticket(1), Answer::Done(Outcome::Ok))]
@@ -439,8 +444,9 @@ mod tests {
         );
         origin.on_skipped(2, 1);
         assert_eq!(origin.hand_on(1), []);
-        origin.on_skipped(2, 1 + SKIP_TICKS);
-        assert_eq!(origin.hand_on(1 + SKIP_TICKS).len(), 1);
+        let wait = origin.pace.wait();
+        origin.on_skipped(2, 1 + wait);
+        assert_eq!(origin.hand_on(1 + wait).len(), 1);
     }
 
     /// P46: before it was handed on, a command is surely not done at its deadline; after, unknown.
@@ -473,11 +479,11 @@ mod tests {
         origin.hand_on(0);
         expired(&mut origin, 10);
         take(&mut origin, &["b"], FAR);
-        let again = texts(&origin.hand_on(10));
+        let again = texts(&origin.hand_on(WAIT_TICKS_FIRST));
         assert_eq!(again, ["n2.5.1 put a v ; n2.5.2 put b v"]);
-        assert_eq!(applied(&mut origin, 1, 11), []);
+        assert_eq!(applied(&mut origin, 1, 31), []);
         assert_eq!(
-            applied(&mut origin, 2, 11),
+            applied(&mut origin, 2, 31),
             [(Ticket(1), Answer::Done(Outcome::Ok))]
         );
     }
@@ -646,15 +652,15 @@ mod tests {
         take(&mut origin, &["a"], FAR);
         origin.hand_on(100);
         take(&mut origin, &["b"], FAR);
-        let again = texts(&origin.hand_on(105));
+        let again = texts(&origin.hand_on(100 + WAIT_TICKS_FIRST));
         assert_eq!(again, ["n2.5.1 put a v ; n2.5.2 put b v"]);
         take(&mut origin, &["c"], FAR);
-        assert_eq!(texts(&origin.hand_on(106)), ["n2.5.3 put c v"]);
+        assert_eq!(texts(&origin.hand_on(131)), ["n2.5.3 put c v"]);
         for number in 1..=3 {
-            applied(&mut origin, number, 107);
+            applied(&mut origin, number, 132);
         }
         take(&mut origin, &["d"], FAR);
-        assert_eq!(texts(&origin.hand_on(108)), ["n2.5.4 put d v"]);
+        assert_eq!(texts(&origin.hand_on(133)), ["n2.5.4 put d v"]);
     }
 
     /// A re-send holds what fits into one message; what is new and does not fit follows at once.
@@ -668,7 +674,7 @@ mod tests {
             let command = large(PROPOSE_BYTES_MAX / 3);
             origin.on_write(Ticket(ticket), command, FAR, &mut out);
         }
-        let messages = texts(&origin.hand_on(RESEND_TICKS));
+        let messages = texts(&origin.hand_on(WAIT_TICKS_FIRST));
         let counts = messages.iter().map(|text| text.matches("put").count());
         assert_eq!(counts.collect::<Vec<_>>(), [3, 2]);
         for (number, text) in (1..).zip([0, 0, 0, 1, 1]) {
@@ -683,20 +689,22 @@ mod tests {
         take(&mut origin, &["a"], FAR);
         origin.hand_on(0);
         origin.on_new_leader(100);
-        let sent: Vec<u64> = (100..110)
+        let sent: Vec<u64> = (100..140)
             .filter(|&now| !origin.hand_on(now).is_empty())
             .collect();
-        assert_eq!(sent, [100, 105]);
+        assert_eq!(sent, [100, 100 + WAIT_TICKS_FIRST]);
         let mut origin = self::origin();
         take(&mut origin, &["a", "b"], FAR);
         origin.hand_on(0);
-        let sent: Vec<u64> = (0..5)
+        applied(&mut origin, 1, 1);
+        let wait = origin.pace.wait();
+        let sent: Vec<u64> = (1..wait + 3)
             .filter(|&now| {
-                origin.on_skipped(1, now);
+                origin.on_skipped(2, now);
                 !origin.hand_on(now).is_empty()
             })
             .collect();
-        assert_eq!(sent, [0, SKIP_TICKS]);
+        assert_eq!(sent, [1, 1 + wait]);
     }
 
     /// P24: a snapshot tells which numbers were applied, and not what came of them.

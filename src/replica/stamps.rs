@@ -31,11 +31,12 @@ impl Stamps {
         self.clock = self.clock.max(self.wall);
     }
 
-    /// A tick has passed.
-    pub(super) fn on_tick(&mut self) {
+    /// Some ticks have passed.
+    pub(super) fn on_ticks(&mut self, ticks: u64) {
         if self.wall < self.clock {
             let tick = u64::try_from(TICK.as_millis()).expect("a short time");
-            self.clock = (self.clock + tick).min(MILLIS_MAX);
+            let passed = tick.saturating_mul(ticks);
+            self.clock = self.clock.saturating_add(passed).min(MILLIS_MAX);
         }
     }
 
@@ -105,17 +106,17 @@ mod tests {
         stamps.hear(1_000);
         stamps.begin(5_000);
         assert_eq!(stamped(&mut stamps), "n2.1.1 session");
-        stamps.on_tick();
+        stamps.on_ticks(1);
         stamps.hear(1_010);
         assert_eq!(stamped(&mut stamps), "at 5010 ; n2.1.1 session");
         // It went back an hour, and is right again later.
         stamps.hear(9_000);
         assert_eq!(stamped(&mut stamps), "at 9000 ; n2.1.1 session");
         stamps.hear(2);
-        stamps.on_tick();
+        stamps.on_ticks(1);
         assert_eq!(stamped(&mut stamps), "at 9010 ; n2.1.1 session");
         stamps.hear(9_100);
-        stamps.on_tick();
+        stamps.on_ticks(1);
         assert_eq!(stamped(&mut stamps), "at 9100 ; n2.1.1 session");
     }
 
@@ -125,7 +126,7 @@ mod tests {
         let mut stamps = Stamps::default();
         stamps.hear(1_000);
         stamps.begin(5_000);
-        (0..100).for_each(|_| stamps.on_tick());
+        (0..100).for_each(|_| stamps.on_ticks(1));
         assert!(stamps.is_past(5_999) && !stamps.is_past(6_000));
         stamps.begin(5_000);
         assert!(stamps.is_past(4_999) && !stamps.is_past(5_000));
@@ -137,7 +138,7 @@ mod tests {
         let mut stamps = Stamps::default();
         stamps.hear(u64::MAX);
         stamps.hear(0);
-        stamps.on_tick();
+        stamps.on_ticks(1);
         assert_eq!(
             stamped(&mut stamps),
             format!("at {MILLIS_MAX} ; n2.1.1 session")

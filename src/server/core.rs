@@ -93,6 +93,8 @@ pub(super) struct Core {
     waits: Waits,
     next_requests: u64,
     next_tick: Instant,
+    /// How many events are to be taken before the next tick.
+    unread: usize,
     stop_by: Option<Instant>,
 }
 
@@ -138,6 +140,7 @@ impl Core {
             waits: Waits::default(),
             next_requests: 0,
             next_tick: Instant::now(),
+            unread: 0,
             stop_by: None,
         }
     }
@@ -146,10 +149,14 @@ impl Core {
     pub(super) fn run(mut self) {
         loop {
             let wait = self.next_tick.saturating_duration_since(Instant::now());
-            match self.events.recv_timeout(wait) {
-                Ok(event) => self.take(event),
-                Err(RecvTimeoutError::Timeout) => {}
+            let event = match self.events.recv_timeout(wait) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
+            };
+            self.notice_sleep(usize::from(event.is_some()));
+            if let Some(event) = event {
+                self.take(event);
             }
             self.round();
             if self.has_stopped() {
@@ -162,6 +169,7 @@ impl Core {
     fn round(&mut self) {
         for _ in 1..EVENTS_PER_ROUND {
             let Ok(event) = self.events.try_recv() else {
+                self.unread = 0;
                 break;
             };
             self.take(event);
@@ -176,6 +184,7 @@ impl Core {
     }
 
     fn take(&mut self, event: Event) {
+        self.unread = self.unread.saturating_sub(1);
         match event {
             Event::Peer(from, messages) => {
                 for message in messages {
@@ -206,12 +215,26 @@ impl Core {
         self.replica.step(input, &mut self.out);
     }
 
-    /// A late clock gives one tick, not many: time that this process slept through did not pass for
-    /// its peers' messages, which wait unread (P36).
+    /// A late clock: the time that this process slept through has passed for its peers. But what they
+    /// sent meanwhile waits unread, here or in the sockets. So the clock goes on at once, what waits here
+    /// is taken, and only then comes the tick that judges who is silent (P36). `taken` events are off the
+    /// channel already. How many wait is settled now, so that a busy core ticks all the same.
+    fn notice_sleep(&mut self, taken: usize) {
+        if self.unread > 0 {
+            return;
+        }
+        let late = Instant::now().saturating_duration_since(self.next_tick);
+        let ticks = u32::try_from(late.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX);
+        if ticks > 0 {
+            self.next_tick += TICK * ticks;
+            self.unread = self.events.len() + taken;
+            self.step(Input::Slept(ticks.into()));
+        }
+    }
+
     fn tick(&mut self) {
-        let now = Instant::now();
-        if now >= self.next_tick {
-            self.next_tick = (self.next_tick + TICK).max(now);
+        if self.unread == 0 && Instant::now() >= self.next_tick {
+            self.next_tick += TICK;
             self.step(Input::Tick);
         }
     }

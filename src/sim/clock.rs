@@ -27,6 +27,8 @@ pub(super) enum Due {
     Dial { from: usize, to: usize },
     /// A node starts.
     Start { node: usize },
+    /// A slow node falls asleep.
+    Nap { node: usize, life: u64 },
     /// A frozen process goes on.
     Thaw { node: usize, life: u64 },
     /// A client acts, unless it has acted since.

@@ -52,6 +52,7 @@ seen! {
     WritesLost = "unsynced writes lost",
     TornTails = "torn tails cut",
     Paused = "processes frozen",
+    Naps = "naps of slow processes",
     AcceptorFailed = "acceptors failed",
     AcceptorRecovered = "acceptors recovered",
     Skewed = "clocks skewed",

@@ -21,6 +21,7 @@ pub(super) enum Active {
     Down(Vec<usize>),
     /// This node was told to stop, and is to go now at the latest.
     Stop(usize),
+    Slow(usize),
     Acceptor(usize),
     SlowDisk(usize),
     FullDisk(usize),
@@ -90,6 +91,16 @@ impl World {
                 Some(Active::Down(all))
             }
             Fault::Pause { whom } => self.begin_pause(self.target(whom), lasts),
+            Fault::Slow { whom, nap } => {
+                let node = self.target(whom);
+                let life = self.nodes[node].life;
+                let runs = self.nodes[node].running.is_some();
+                if runs {
+                    self.nodes[node].nap = nap;
+                    self.clock.after(0, Due::Nap { node, life });
+                }
+                runs.then_some(Active::Slow(node))
+            }
             Fault::Acceptor { whom } => {
                 let node = self.target(whom);
                 self.counts.one(Seen::AcceptorFailed);
@@ -254,6 +265,7 @@ impl World {
                 }
                 self.clock.after(0, Due::Start { node });
             }
+            Active::Slow(node) => self.nodes[node].nap = 0,
             Active::Acceptor(node) => self.nodes[node].acceptor_failed -= 1,
             Active::SlowDisk(node) => self.nodes[node].slow_sync = 0,
             Active::FullDisk(node) => self.nodes[node].dir.make_room(),

@@ -139,8 +139,8 @@ pub(super) struct Running {
     pub(super) told: VecDeque<Arrival>,
     /// A round is due already.
     pub(super) round_due: bool,
-    /// The clock has ticked; twice counts once (P36).
-    pub(super) tick_due: bool,
+    /// How often the clock has ticked: all but the last were slept through.
+    pub(super) ticks_due: u64,
     /// How many faults freeze it.
     pub(super) frozen: u32,
     /// The log thread was done while it was frozen.
@@ -182,6 +182,8 @@ pub(super) struct Node {
     pub(super) wall: Wall,
     /// How many faults say that the acceptor is failed.
     pub(super) acceptor_failed: u32,
+    /// How long it sleeps after each moment awake; 0 if it does not.
+    pub(super) nap: u64,
     /// How long a sync may take on top.
     pub(super) slow_sync: u64,
     /// What was done to its disk and not found yet.
@@ -211,6 +213,7 @@ impl Node {
             tick,
             wall,
             acceptor_failed: 0,
+            nap: 0,
             slow_sync: 0,
             harm: None,
             failed_starts: 0,
@@ -242,7 +245,7 @@ impl Running {
             inbox: VecDeque::new(),
             told: VecDeque::new(),
             round_due: false,
-            tick_due: false,
+            ticks_due: 0,
             frozen: 0,
             logged_due: false,
             acceptor: AcceptorState::Up,

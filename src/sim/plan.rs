@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `calm` | no fault at all |
 //! | `lossy` | messages lost, doubled, overtaken; slow links; links that close and open again |
-//! | `crashy` | power losses, kills, crashes in the middle of a round, orderly stops, frozen processes, failing acceptors, skewed clocks |
+//! | `crashy` | power losses, kills, crashes in the middle of a round, orderly stops, processes that freeze once or sleep most of the time, failing acceptors, skewed clocks |
 //! | `partitions` | one way, both ways, isolated nodes, splits, partial ones; lost or held and delivered late (P32) |
 //! | `disks` | slow, full, failing disks; power losses with torn writes; flipped bytes in logs and snapshots; emptied directories, also of starts that one other alone had heard of |
 //! | `all` | all of these, in mixtures that differ from life to life |
@@ -99,6 +99,7 @@ impl Profile {
                 CrashedInRound,
                 AllCrashed,
                 Paused,
+                Naps,
                 AcceptorFailed,
                 AcceptorRecovered,
                 Skewed,
@@ -154,6 +155,7 @@ impl Profile {
                 CrashedInRound,
                 AllCrashed,
                 Paused,
+                Naps,
                 AcceptorFailed,
                 AcceptorRecovered,
                 Skewed,
@@ -216,7 +218,8 @@ impl Profile {
                 (16, Kill),
                 (6, Stop),
                 (6, Everyone),
-                (22, Pause),
+                (14, Pause),
+                (8, Slow),
                 (30, Acceptor),
             ],
             Self::Partitions => &[(90, Cut), (10, Close)],
@@ -237,7 +240,8 @@ impl Profile {
                 (7, Kill),
                 (3, Stop),
                 (3, Everyone),
-                (9, Pause),
+                (6, Pause),
+                (3, Slow),
                 (13, Acceptor),
                 (17, Cut),
                 (4, SlowDisk),
@@ -278,6 +282,7 @@ enum Kind {
     Stop,
     Everyone,
     Pause,
+    Slow,
     Acceptor,
     Cut,
     SlowDisk,
@@ -348,6 +353,8 @@ pub(super) enum Fault {
     Everyone,
     /// The process freezes.
     Pause { whom: Target },
+    /// The process sleeps for so long, wakes for a moment, and sleeps again.
+    Slow { whom: Target, nap: u64 },
     /// The acceptor fails.
     Acceptor { whom: Target },
     /// Links are cut; what is sent is lost, or held until the end.
@@ -592,6 +599,11 @@ fn draw(kind: Kind, nodes: usize, lasts: u64, dice: &mut Dice) -> Planned {
         Kind::Stop => (long, Fault::Stop { whom }),
         Kind::Everyone => (short, Fault::Everyone),
         Kind::Pause => (long, Fault::Pause { whom }),
+        Kind::Slow => {
+            let nap = dice.pick(&[50 * MS, 100 * MS, 200 * MS, 300 * MS]);
+            let lasts = dice.between(400..=700) * MS;
+            (lasts, Fault::Slow { whom, nap })
+        }
         Kind::Acceptor => (dice.pick(&[short, long]), Fault::Acceptor { whom }),
         Kind::Cut => {
             let shape = dice.pick(&[

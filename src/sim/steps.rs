@@ -36,6 +36,9 @@ const LOGGING: u8 = 3;
 /// A snapshot is written within this time.
 const SNAPSHOT_MAX: u64 = 60 * MS;
 
+/// How long a slow node is awake between two naps, at most.
+const AWAKE_MAX: u64 = 25 * MS;
+
 /// How long the log thread takes for what needs no sync.
 const UNSYNCED_US: u64 = 5;
 
@@ -53,7 +56,7 @@ impl World {
         let Some(run) = &mut at.running else {
             return Ok(());
         };
-        run.tick_due = true;
+        run.ticks_due += 1;
         self.clock.after(at.tick, Due::Tick { node, life });
         self.round(node)
     }
@@ -88,6 +91,21 @@ impl World {
             self.on_logged(node, life)?;
         }
         Ok(())
+    }
+
+    /// A slow node falls asleep again.
+    pub(super) fn on_nap(&mut self, node: usize, life: u64) {
+        let at = &mut self.nodes[node];
+        let nap = at.nap;
+        let Some(run) = at.running.as_mut().filter(|_| at.life == life && nap > 0) else {
+            return;
+        };
+        run.frozen += 1;
+        self.counts.one(Seen::Naps);
+        tell!(self, "n{} sleeps", node + 1);
+        self.clock.after(nap, Due::Thaw { node, life });
+        let awake = self.node_dice.between(MS..=AWAKE_MAX);
+        self.clock.after(nap + awake, Due::Nap { node, life });
     }
 
     fn round(&mut self, node: usize) -> Checked {
@@ -165,6 +183,9 @@ impl World {
     /// Steps the replica with all that waits.
     fn inputs(&mut self, node: usize, run: &mut Running, out: &mut Outbox) -> Checked {
         let id = self.nodes[node].id;
+        if run.ticks_due > 1 {
+            run.replica.step(Input::Slept(run.ticks_due - 1), out);
+        }
         while let Some(arrival) = run.inbox.pop_front().or_else(|| run.told.pop_front()) {
             let input = match arrival {
                 Arrival::Line { from, line } => {
@@ -199,7 +220,7 @@ impl World {
             };
             run.replica.step(input, out);
         }
-        if std::mem::take(&mut run.tick_due) {
+        if std::mem::take(&mut run.ticks_due) > 0 {
             run.replica.step(Input::Tick, out);
         }
         match (run.acceptor, self.nodes[node].acceptor_failed > 0) {

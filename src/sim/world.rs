@@ -209,6 +209,10 @@ impl World {
             }
             Due::Start { node } => self.on_start(node),
             Due::Thaw { node, life } => self.on_thaw(node, life),
+            Due::Nap { node, life } => {
+                self.on_nap(node, life);
+                Ok(())
+            }
             Due::Written { node, life } => self.on_written(node, life),
             Due::Client { client, turn } => {
                 self.on_client(client, turn);

@@ -10,7 +10,7 @@
 //! | accepted | `accepted b3.2 s17` |
 //! | nack | `nack b3.2 b4.1`: refused, promised |
 //! | decided | `decided b3.2 s17`: all up to s17 |
-//! | heartbeat | `heartbeat leading b3.2 connected up s17 s16 00c0ffee00c0ffee 5.1234567812345678 sound`: stance (`leading`, `trying`, `following` with a ballot, or `idle`), `connected` or `cut-off`, acceptor `up` or `failed`, decided, applied, state hash there, the sender's life, `sound` or `asking` who knows it |
+//! | heartbeat | `heartbeat leading b3.2 connected up s17 s16 00c0ffee00c0ffee 5.1234567812345678 sound prompt`: stance (`leading`, `trying`, `following` with a ballot, or `idle`), `connected` or `cut-off`, acceptor `up` or `failed`, decided, applied, state hash there, the sender's life, `sound` or `asking` who knows it, `prompt` or `slow` |
 //! | known | `known 5.1234567812345678 together sound`: the receiver's life; `together` if the sender had not voted either when it first heard of it, else `before`; `sound` if it votes, else `blank` |
 //! | outdated | `outdated 5.1234567812345678 6`: that life of the receiver is over, start 6 is known |
 //! | fetch | `fetch s1 s100`: from, up to |
@@ -291,9 +291,12 @@ fn write_heartbeat(out: &mut Vec<u8>, beat: &Heartbeat) {
         ..
     } = beat;
     let sound = if beat.sound { "sound" } else { "asking" };
+    let slow = if beat.slow { "slow" } else { "prompt" };
     push(
         out,
-        format_args!(" {connected} {acceptor} {decided} {applied} {hash:016x} {life} {sound}"),
+        format_args!(
+            " {connected} {acceptor} {decided} {applied} {hash:016x} {life} {sound} {slow}"
+        ),
     );
 }
 
@@ -509,6 +512,7 @@ fn parse_heartbeat(tokens: &mut Tokens<'_>) -> Result<Heartbeat, ParseError> {
         hash,
         life: tokens.parse(LIFE)?,
         sound: parse_either(tokens, "sound", "asking")?,
+        slow: parse_either(tokens, "slow", "prompt")?,
     })
 }
 
@@ -645,14 +649,14 @@ mod tests {
     fn heartbeat() -> impl Strategy<Value = Heartbeat> {
         (
             stance(),
-            any::<(bool, bool, bool)>(),
+            any::<(bool, bool, bool, bool)>(),
             slot(),
             slot(),
             any::<u64>(),
             life(),
         )
             .prop_map(
-                |(stance, (connected, acceptor_up, sound), decided, applied, hash, life)| {
+                |(stance, (connected, acceptor_up, sound, slow), decided, applied, hash, life)| {
                     Heartbeat {
                         stance,
                         connected,
@@ -662,6 +666,7 @@ mod tests {
                         hash,
                         life,
                         sound,
+                        slow,
                     }
                 },
             )

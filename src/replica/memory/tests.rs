@@ -121,6 +121,7 @@ impl Alone {
             hash: 0,
             life,
             sound: true,
+            slow: false,
         };
         self.notice(from, Notice::Heartbeat(beat));
     }
