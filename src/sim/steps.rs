@@ -1,7 +1,7 @@
 //! What a node does: rounds and the log thread. The second shell's own code.
 //!
-//! It follows `server`: a round takes everything that has arrived, then a tick if one is due, and
-//! hands out in the order of `server::core`; the log thread groups what waits and follows
+//! It follows `server`: a round takes everything that has arrived, then what the log thread has told,
+//! then a tick if one is due, and hands out in the order of `server::core`; the log thread groups what waits and follows
 //! `server::recorder`, its rule for promises among it.
 
 use super::clock::{Due, MS};
