@@ -7,6 +7,7 @@
 use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use socket2::SockRef;
 
@@ -171,10 +172,24 @@ fn finish(server: &Server, run: Run<Then>, out: &mut Out<'_>) -> io::Result<()> 
 /// long it is and however slowly it is read, but for what the store has changed since.
 fn tell_list(server: &Server, list: &List, out: &mut Out<'_>) -> io::Result<()> {
     let image = server.store.image();
-    let count = image.listed(list).count();
+    let count = gently(image.listed(list)).count();
     let (bytes, relieve) = out.parts();
-    write_list(bytes, relieve, count, image.listed(list))
+    write_list(bytes, relieve, count, gently(image.listed(list)))
 }
+
+/// A long walk lets others have the processor now and then: a write passes through a dozen threads, and would
+/// wait for the end of a walker's time slice at each of them.
+fn gently<T>(walk: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+    walk.enumerate().map(|(place, item)| {
+        if place % YIELD_EVERY == YIELD_EVERY - 1 {
+            thread::yield_now();
+        }
+        item
+    })
+}
+
+/// After so many keys, some tenths of a millisecond, a walk lets others go first.
+const YIELD_EVERY: usize = 512;
 
 fn reply(server: &Server, then: Then, answer: Answer) -> Reply {
     match (then, answer) {
