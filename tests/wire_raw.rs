@@ -450,6 +450,10 @@ fn what_a_telnet_client_says_for_itself_spoils_no_request() {
     let socket = SockRef::from(wire.stream());
     assert_eq!(socket.send_out_of_band(b"\xf2").expect("a byte"), 1);
     assert_eq!(wire.ask("GET k"), "VALUE \"\\xff\\xfb\\x01\"");
+    // And what follows it: nothing is shown before this is answered.
+    wire.send(b"PING\n\xff\xf4\xff\xfd\x06GET none\n");
+    assert_eq!(wire.line(), "PONG");
+    assert_eq!(wire.try_bytes().expect("a line"), b"\xff\xfc\x06NOT_FOUND");
     assert_code(&wire.ask(b"\xff\xffGET k"), "ERROR BAD_REQUEST");
 }
 

@@ -80,6 +80,16 @@ impl LineBuffer {
         self.held.memory_after_read()
     }
 
+    /// How many timing marks a telnet client has asked for, right before the next line, that were not told
+    /// before. Each is answered once.
+    pub fn timing_marks(&mut self) -> usize {
+        if !self.begun {
+            self.begin();
+        }
+        let telnet = self.telnet.as_mut();
+        telnet.map_or(0, |telnet| std::mem::take(&mut telnet.timing_marks))
+    }
+
     /// The next line; none until more has been read.
     pub fn next_line(&mut self) -> Option<Line<'_>> {
         if !self.begun && !self.begin() {
@@ -318,6 +328,28 @@ mod tests {
                     own.escape_ascii()
                 );
             }
+        }
+    }
+
+    /// They are told before the line that they stand before, and each once.
+    #[test]
+    fn timing_marks_are_told_in_their_places() {
+        let stream =
+            b"GET a\n\xff\xf4\xff\xfd\x06\xff\xfd\x06GET \xff\xfd\x06\n\xff\xfb\x06GET c\n";
+        for size in 1..stream.len() {
+            let mut pieces = Pieces::new(stream, vec![size]);
+            let mut buffer = LineBuffer::typed(100);
+            let mut marks = vec![0];
+            while buffer.read_from(&mut pieces).unwrap() > 0 {
+                loop {
+                    *marks.last_mut().unwrap() += buffer.timing_marks();
+                    if buffer.next_line().is_none() {
+                        break;
+                    }
+                    marks.push(0);
+                }
+            }
+            assert_eq!(marks, [0, 2, 0, 0]);
         }
     }
 

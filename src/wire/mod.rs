@@ -25,4 +25,4 @@ mod http;
 pub mod lines;
 pub mod peer;
 pub mod resp;
-mod telnet;
+pub(crate) mod telnet;

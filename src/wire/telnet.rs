@@ -7,8 +7,8 @@
 //! | `IAC` and a byte from 236 on | another command | Ctrl-C, a keep-alive |
 //!
 //! They are dropped at the beginning of a line, and nowhere else: keys and values are bytes, and `IAC`
-//! (255) may be one of them. No request begins with it. Nothing is answered: a client whose offers get no
-//! answer goes on as before.
+//! (255) may be one of them. No request begins with it. A client whose offers get no answer goes on as before,
+//! but for one: after Ctrl-C it asks for a timing mark, and shows nothing until that is answered (RFC 860).
 //!
 //! A subnegotiation may hold the byte of a line end, so this stands before the search for one. It costs no
 //! memory: what has come of it is dropped at once.
@@ -16,6 +16,9 @@
 const IAC: u8 = 255;
 const WILL: u8 = 251;
 const DONT: u8 = 254;
+const DO: u8 = 253;
+const WONT: u8 = 252;
+const TIMING_MARK: u8 = 6;
 const SB: u8 = 250;
 const SE: u8 = 240;
 
@@ -26,11 +29,16 @@ const EOF: u8 = 236;
 /// on is none: what follows is a line.
 pub(super) const SUBNEGOTIATION_BYTES_MAX: usize = 1_024;
 
+/// The answer to a client that asks for a timing mark.
+pub(crate) const NO_TIMING_MARK: &[u8] = &[IAC, WONT, TIMING_MARK];
+
 /// What stands at the beginning of a line.
 #[derive(Debug, Default)]
 pub(super) struct Telnet {
     /// How many bytes of a subnegotiation have come, if it has not ended.
     inside: Option<usize>,
+    /// How many timing marks were asked for, and not answered yet.
+    pub(super) timing_marks: usize,
 }
 
 /// What the next byte behind the client's own ones is.
@@ -56,7 +64,10 @@ impl Telnet {
                     self.inside = Some(0);
                     2
                 }
-                (None, [IAC, WILL..=DONT, _, ..]) => 3,
+                (None, [IAC, WILL..=DONT, ..]) => {
+                    self.timing_marks += usize::from(rest[1..3] == [DO, TIMING_MARK]);
+                    3
+                }
                 (None, [IAC, EOF..=DONT, ..]) => 2,
                 (None, _) => return (at, Next::Line),
                 (Some(_), [IAC, SE, ..]) => {

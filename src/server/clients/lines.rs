@@ -17,6 +17,7 @@ use crate::wire::client::{
     ErrorCode, LINE_BYTES_MAX, Reply, Request, RequestError, parse_request, write_list,
 };
 use crate::wire::lines::{Line, LineBuffer};
+use crate::wire::telnet::NO_TIMING_MARK;
 
 use super::budget::{Account, Part};
 use super::run::{Out, Run, STOPPED, Server};
@@ -94,7 +95,15 @@ fn serve_lines(
     out: &mut Out<'_>,
 ) -> io::Result<bool> {
     let mut run = Run::default();
-    while let Some(line) = lines.next_line() {
+    loop {
+        let marks = lines.timing_marks();
+        if marks > 0 {
+            finish(server, std::mem::take(&mut run), out)?;
+            out.bytes.extend(NO_TIMING_MARK.repeat(marks));
+        }
+        let Some(line) = lines.next_line() else {
+            break;
+        };
         *inline_pings &= matches!(line, Line::Whole(INLINE_PING));
         if *inline_pings {
             // Nothing that was asked before it can still wait.
