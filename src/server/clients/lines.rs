@@ -42,7 +42,7 @@ enum Then {
 pub(super) fn serve(server: &Server, connection: &Connection) -> io::Result<()> {
     let account = Account::new(&server.open, connection);
     let mut out = Out::new(&connection.stream, &account);
-    let served = serve_all(server, &connection.stream, &mut out);
+    let done = serve_all(server, &connection.stream, &mut out);
     out.leave(|surely, bytes| {
         let code = if surely {
             ErrorCode::NotDone
@@ -51,7 +51,7 @@ pub(super) fn serve(server: &Server, connection: &Connection) -> io::Result<()> 
         };
         Reply::error(code, server.open.why_leave()).write(bytes);
     });
-    served
+    done
 }
 
 fn serve_all(server: &Server, mut stream: &TcpStream, out: &mut Out<'_>) -> io::Result<()> {
