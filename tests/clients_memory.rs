@@ -1,6 +1,7 @@
 //! Clients that make a server hold much: the memory of all connections is bounded together, who holds most
 //! is told so and closed, and nobody else notices.
 #![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, reason = "clients have sockets")]
 
 mod processes;
 
@@ -44,7 +45,8 @@ fn held(cluster: &Cluster) -> usize {
 }
 
 fn connect(cluster: &Cluster) -> TcpStream {
-    let stream = TcpStream::connect(cluster.address(1)).expect("a running server");
+    let address = cluster.address(1).parse().expect("an address");
+    let stream = TcpStream::connect_timeout(&address, LIMIT).expect("a running server");
     stream.set_read_timeout(Some(LIMIT)).expect("a socket");
     stream.set_write_timeout(Some(LIMIT)).expect("a socket");
     stream
@@ -76,7 +78,7 @@ impl Neighbour {
         self.rounds += 1;
         // Larger than what is not counted.
         let value = format!("{}{}", self.rounds, "v".repeat(100_000));
-        assert_eq!(self.wire.ask(&format!("PUT mine {value}")), "OK");
+        assert_eq!(self.wire.ask(format!("PUT mine {value}")), "OK");
         assert_eq!(self.wire.ask("GET mine"), format!("VALUE {value}"));
     }
 }

@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::thread;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use log::{error, info};
 use rustix::process::{self, Pid, kill_process, test_kill_process};
 
@@ -76,11 +76,12 @@ pub(crate) fn send(signal: Signal, pid: u32) -> Result<(), String> {
 /// themselves. To be called once.
 pub(crate) fn interrupts() -> Result<Receiver<()>, String> {
     let (sender, receiver) = crossbeam_channel::bounded(1);
+    // From here on a signal that came a moment ago is told there as well.
+    let _ = INTERRUPTS.set(sender.clone());
     let hangs_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
     on_signals([SIGINT, SIGTERM].into_iter().chain(hangs_up), move |_| {
         let _ = sender.try_send(());
     })?;
-    INTERRUPTS.store(true, Ordering::SeqCst);
     Ok(receiver)
 }
 
@@ -105,18 +106,19 @@ pub(crate) fn stops(log: Option<LogFile>) -> Result<Receiver<()>, String> {
     Ok(receiver)
 }
 
-/// Whether [`interrupts`] has taken over.
-static INTERRUPTS: AtomicBool = AtomicBool::new(false);
+/// Where [`interrupts`] tells of signals, once it has taken over.
+static INTERRUPTS: OnceLock<Sender<()>> = OnceLock::new();
 
 /// Makes a process with the number 1 end by the signals that end any other.
 pub(crate) fn end_as_any_other() -> Result<(), String> {
     if std::process::id() != 1 {
         return Ok(());
     }
-    on_signals([SIGINT, SIGTERM, SIGHUP], |signal| {
-        if !INTERRUPTS.load(Ordering::SeqCst) {
-            std::process::exit(128 + signal);
+    on_signals([SIGINT, SIGTERM, SIGHUP], |signal| match INTERRUPTS.get() {
+        Some(interrupts) => {
+            let _ = interrupts.try_send(());
         }
+        None => std::process::exit(128 + signal),
     })
 }
 

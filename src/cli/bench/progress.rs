@@ -1,6 +1,7 @@
 //! The main thread during a run: shows how it goes, and strikes half-way.
 
-use std::io::{self, IsTerminal};
+use std::fmt;
+use std::io::{self, IsTerminal, Write as _};
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -93,16 +94,21 @@ impl<'a> Progress<'a> {
             millis(silence)
         );
         if self.in_place {
-            eprint!("\r{line}\x1b[K");
+            show(format_args!("\r{line}\x1b[K"));
         } else {
-            eprintln!("{line}");
+            show(format_args!("{line}\n"));
         }
     }
 
     /// Takes the live line away.
     pub(super) fn clear(&self) {
         if self.in_place {
-            eprint!("\r\x1b[K");
+            show(format_args!("\r\x1b[K"));
         }
     }
+}
+
+/// Shows it to people. Their terminal may be closed, and the run goes on: a frozen leader must be thawed.
+fn show(text: fmt::Arguments<'_>) {
+    let _ = io::stderr().write_fmt(text);
 }

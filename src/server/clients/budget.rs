@@ -2,7 +2,7 @@
 //!
 //! Counted is what a client can make a server hold: a request that has not come whole, requests that
 //! were read and are not done, what `MULTI` and `WATCH` have collected, replies that were built and not
-//! taken. Values that a reply shares with the store are the store's. A connection asks before it holds
+//! taken. Values that were read from the store are the store's. A connection asks before it holds
 //! more; when all together ask for more than the budget, whoever asks for most has to leave, then the
 //! next, until the rest fit. The others wait for the moment that it takes until those who leave have let
 //! go, so what is held never exceeds the budget, and they notice nothing else.
@@ -501,12 +501,16 @@ mod tests {
                 .filter(|(_, entry)| entry.leaves)
                 .map(|(&number, _)| number)
                 .collect();
-            leaving.into_iter().for_each(|number| ledger.end(number));
+            for number in leaving {
+                ledger.end(number);
+            }
             let staying: Vec<u64> = ledger.by_number.keys().copied().collect();
             for &number in &staying {
                 prop_assert_eq!(ledger.take(number), Answer::Held);
             }
-            staying.into_iter().for_each(|number| ledger.end(number));
+            for number in staying {
+                ledger.end(number);
+            }
             prop_assert_eq!((ledger.held, ledger.asked), (0, 0));
             prop_assert!(ledger.by_number.is_empty());
         }

@@ -51,7 +51,7 @@ pub(super) fn serve(server: &Server, connection: &Connection, first: u8) -> io::
     SockRef::from(stream).set_out_of_band_inline(true)?;
     let account = Account::new(&server.open, connection);
     let mut out = Out::new(stream, &account);
-    let served = serve_all(server, stream, first, &mut out);
+    let done = serve_all(server, stream, first, &mut out);
     out.leave(|surely, bytes| {
         let code = if surely {
             ErrorCode::NotDone
@@ -60,7 +60,7 @@ pub(super) fn serve(server: &Server, connection: &Connection, first: u8) -> io::
         };
         Reply::error(code, server.open.why_leave()).write(bytes);
     });
-    served
+    done
 }
 
 fn serve_all(

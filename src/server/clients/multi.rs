@@ -89,8 +89,7 @@ impl Multi {
             Ok(Request::Watch(_)) => return Reply::error("WATCH inside MULTI is not allowed"),
             Ok(_) => return self.refuse(not_allowed()),
             Err(error) if error.spoils() == Spoils::Itself => {
-                self.items.push(Item::Known(error.into()));
-                return QUEUED;
+                (Vec::new(), Item::Known(error.into()), 0)
             }
             Err(error) => return self.refuse(error.into()),
         };

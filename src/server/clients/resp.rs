@@ -67,7 +67,7 @@ pub(super) fn serve(server: &Server, connection: &Connection) -> io::Result<()> 
     };
     let account = Account::new(&server.open, connection);
     let mut out = Out::new(&connection.stream, &account);
-    let served = talk.serve_all(&mut out);
+    let done = talk.serve_all(&mut out);
     let protocol = talk.protocol;
     drop(talk);
     out.leave(|surely, bytes| {
@@ -79,7 +79,7 @@ pub(super) fn serve(server: &Server, connection: &Connection) -> io::Result<()> 
         };
         reply.write(protocol, bytes);
     });
-    served
+    done
 }
 
 impl Talk<'_> {
