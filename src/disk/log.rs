@@ -23,7 +23,7 @@ mod trim;
 use super::body::{Body, First};
 use super::carry::Carry;
 use super::damage::Damage;
-use super::dir::{Dir, DirFile, REMOVING};
+use super::dir::{Dir, DirFile, REMOVING, remove_if_there};
 use super::error::{Context, LogError};
 use super::recall::Recall;
 use super::scan::{self, End, segment_name};
@@ -53,8 +53,9 @@ const SPARE: &str = "spare";
 /// The file that becomes the next segment when there is no spare.
 const MAKING: &str = "making";
 
-/// The names of files that hold work in progress and are never read.
-pub(super) const IN_PROGRESS: [&str; 4] = [SPARE, MAKING, snapshot::WRITING, REMOVING];
+/// The names of files that hold work in progress and are never read. The first stands in the way of the
+/// removal of the others, which would replace it, and so give all its room back at once.
+pub(super) const IN_PROGRESS: [&str; 4] = [REMOVING, SPARE, MAKING, snapshot::WRITING];
 
 /// How large segments are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -482,11 +483,8 @@ fn name_segment<D: Dir>(
 }
 
 fn remove_in_progress<D: Dir>(dir: &D) -> Result<(), LogError> {
-    let names = dir.list().context("list", || dir.path_of(""))?;
     for name in IN_PROGRESS {
-        if names.iter().any(|n| n == name) {
-            dir.remove(name).context("remove", || dir.path_of(name))?;
-        }
+        remove_if_there(dir, name).context("remove", || dir.path_of(name))?;
     }
     Ok(())
 }

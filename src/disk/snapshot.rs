@@ -10,7 +10,7 @@
 //! A snapshot is read as a whole into memory, so a start takes its size on top of that of the store.
 
 use super::damage::SnapshotDamage;
-use super::dir::{Dir, DirFile};
+use super::dir::{Dir, DirFile, remove_if_there};
 use super::error::{Context, LogError};
 use super::line;
 use crate::kv::snapshot::Restore;
@@ -56,10 +56,7 @@ pub(super) fn slots<D: Dir>(dir: &D) -> Result<Vec<Slot>, LogError> {
 /// its length in bytes.
 pub fn write<D: Dir>(dir: &D, store: &Store) -> Result<usize, LogError> {
     let path = || dir.path_of(WRITING);
-    let names = dir.list().context("list", || dir.path_of(""))?;
-    if names.iter().any(|name| name == WRITING) {
-        dir.remove(WRITING).context("remove", path)?;
-    }
+    remove_if_there(dir, WRITING).context("remove", path)?;
     let file = dir.create_zeroed(WRITING, 0).context("create", path)?;
     let mut piece = Vec::with_capacity(WRITE_BYTES);
     let (mut written, mut synced) = (0, 0);

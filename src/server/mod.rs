@@ -158,8 +158,8 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
         id: options.id,
         members: members.iter().collect(),
     };
-    let home = Home::open(&options.data, identity)?;
     let log_options = LogOptions::for_log_of(options.log_bytes_max);
+    let home = Home::open(&options.data, identity, &log_options)?;
     let (mut log, recovery) = Log::open(home.dir().clone(), log_options)?;
     if let Some(cut) = &recovery.cut {
         warn!("cut off a torn tail: {cut}");

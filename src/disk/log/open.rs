@@ -105,9 +105,11 @@ impl<D: Dir> Log<D> {
         let path = || dir.path_of(&name);
         let file = dir.open(&name).context("open", path)?;
         // The last group may never have been synced, or its sync may have failed and left pages that
-        // count as clean (P37): written again, so that what is read here is durable.
+        // count as clean (P37): written again, so that what is read here is durable. So are the zeros
+        // up to the end: of a torn end that a start before this one has cut, without its sync, the disk
+        // may still hold more than the next line covers.
         let mut tail = end.group.clone();
-        tail.resize(tail.len() + end.torn_bytes, 0);
+        tail.resize(last.bytes.max(end.at() + end.torn_bytes) - end.group_at, 0);
         file.write_at(end.group_at, &tail).context("write", path)?;
         file.sync().context("sync", path)?;
         dir.sync_names().context("sync", || dir.path_of(""))?;
