@@ -155,8 +155,8 @@ pub struct Log<D: Dir> {
     /// The lines of one write; kept for its memory.
     lines: Vec<u8>,
     spare: SharedSpare,
-    /// What the last trim left.
-    trimmed_bytes: usize,
+    /// See [`written_bytes`](Self::written_bytes).
+    written_bytes: u64,
     /// How often a segment was synced.
     syncs: Arc<AtomicU64>,
     failed: bool,
@@ -265,11 +265,9 @@ impl<D: Dir> Log<D> {
         Arc::clone(&self.syncs)
     }
 
-    /// Whether a snapshot should be taken, so that the log stays below `bytes_max`: it has grown to
-    /// half of that, and by a quarter since it was trimmed last. What a trim has to leave, because
-    /// slots in it are not decided yet, is no reason for another one.
-    pub fn wants_trim(&self, bytes_max: usize) -> bool {
-        self.bytes() > (bytes_max / 2).max(self.trimmed_bytes + bytes_max / 4)
+    /// How many bytes of lines were written so far, those that the log had when it was opened included.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     /// The making of the next segment's file, if it is time for it: for a helper thread, so that the
@@ -326,6 +324,7 @@ impl<D: Dir> Log<D> {
             .write_at(self.segment.at, &self.lines)
             .context("write", || self.path())?;
         self.segment.at += self.lines.len();
+        self.written_bytes += self.lines.len() as u64;
         self.next += self.kept.len() as u64;
         for body in self.kept.drain(..) {
             let slot = body.slot().unwrap_or_default();
@@ -376,6 +375,7 @@ impl<D: Dir> Log<D> {
         let (from, file, bytes) = self.next_file(number, need)?;
         let segment = name_segment(&self.dir, file, from, bytes, &begin)?;
         self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.written_bytes += begin.lines.len() as u64;
         let before = std::mem::replace(&mut self.segment, segment);
         self.older.push(Older {
             number: before.number,

@@ -84,27 +84,38 @@ pub fn write<D: Dir>(dir: &D, store: &Store) -> Result<usize, LogError> {
     Ok(written)
 }
 
-/// The state of the newest whole snapshot, and why those after it are not used. `trim` is the slot up
-/// to which the log says that it is held by one.
-pub(super) fn newest<D: Dir>(
-    dir: &D,
-    trim: Slot,
-) -> Result<(Option<Store>, Vec<SnapshotDamage>), LogError> {
-    let mut damage = Vec::new();
+/// What [`newest`] finds.
+#[derive(Debug, Default)]
+pub(super) struct Newest {
+    /// The state of the newest whole snapshot.
+    pub(super) store: Option<Store>,
+    /// Its length in bytes.
+    pub(super) bytes: usize,
+    /// Why those after it are not used.
+    pub(super) damage: Vec<SnapshotDamage>,
+}
+
+/// The newest whole snapshot. `trim` is the slot up to which the log says that it is held by one.
+pub(super) fn newest<D: Dir>(dir: &D, trim: Slot) -> Result<Newest, LogError> {
+    let mut found = Newest::default();
     let slots = slots(dir)?;
     if slots.last().copied().unwrap_or_default() < trim {
-        damage.push(SnapshotDamage::Missing {
+        found.damage.push(SnapshotDamage::Missing {
             dir: dir.path_of(""),
             trim,
         });
     }
     for &slot in slots.iter().rev() {
-        match read(dir, slot)?.1 {
-            Ok(store) => return Ok((Some(store), damage)),
-            Err(damaged) => damage.push(damaged),
+        let (bytes, store) = read(dir, slot)?;
+        match store {
+            Ok(store) => {
+                (found.store, found.bytes) = (Some(store), bytes);
+                break;
+            }
+            Err(damaged) => found.damage.push(damaged),
         }
     }
-    Ok((None, damage))
+    Ok(found)
 }
 
 /// The length of the snapshot of `slot`, and its state or what is wrong with it.

@@ -243,6 +243,7 @@ mod tests {
             hash: 0,
             life: Life::default(),
             sound: true,
+            saving: false,
         }
     }
 

@@ -204,6 +204,8 @@ pub struct Heartbeat {
     /// Whether it remembers all that it ever voted, and votes. If not, it wants to be told who knows
     /// its life.
     pub sound: bool,
+    /// Whether it writes a snapshot: others wait with theirs.
+    pub saving: bool,
 }
 
 /// What a node does about leading.
@@ -294,6 +296,7 @@ mod tests {
             hash: 0,
             life: Life::default(),
             sound: true,
+            saving: false,
         }))
     }
 

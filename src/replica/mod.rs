@@ -15,6 +15,7 @@
 
 mod ballots;
 mod catchup;
+pub mod growth;
 mod image;
 mod intake;
 mod lead;
@@ -45,6 +46,7 @@ use crate::paxos::record::Record;
 use crate::paxos::types::{Ballot, Life, NodeId, Slot};
 
 use catchup::CatchUp;
+use growth::Wanted;
 use image::Images;
 use intake::Intake;
 use memory::Memory;
@@ -118,7 +120,7 @@ pub enum Input {
     /// The acceptor is back, from its records.
     AcceptorRecovered(Acceptor),
     /// The log has grown: a snapshot is wanted, so that it can be trimmed.
-    Snapshot,
+    Snapshot(Wanted),
     /// This snapshot, which an outbox asked to keep, is durable.
     Kept(Arc<Store>),
     /// The server is about to stop: no more requests are taken, and those not handed on are refused.
@@ -172,6 +174,7 @@ pub struct Replica {
     prepare_due: u64,
     heartbeat_due: u64,
     stance_told: Stance,
+    saving_told: bool,
     decided_told: Slot,
     /// Leaders' words about decided slots that are not recorded yet.
     words: BTreeMap<Ballot, Slot>,
@@ -226,6 +229,7 @@ impl Replica {
             prepare_due: 0,
             heartbeat_due: 0,
             stance_told: Stance::Idle,
+            saving_told: false,
             decided_told: Slot::ZERO,
             words: BTreeMap::new(),
             store: Arc::new(Mutex::new(store)),
@@ -311,7 +315,7 @@ impl Replica {
             Input::LinkDown(node) => self.on_link_down(node, out),
             Input::AcceptorFailed => self.on_acceptor_failed(),
             Input::AcceptorRecovered(acceptor) => self.on_acceptor_recovered(acceptor),
-            Input::Snapshot => self.on_snapshot(),
+            Input::Snapshot(wanted) => self.on_snapshot(wanted),
             Input::Kept(image) => self.on_kept(&image, out),
             Input::Stop => self.on_stop(out),
         }
@@ -342,7 +346,7 @@ impl Replica {
         }
         self.take_snapshot(out);
         self.tell_decided(out);
-        if self.stance() != self.stance_told {
+        if self.stance() != self.stance_told || self.images.is_saving() != self.saving_told {
             self.send_heartbeat(To::Others, out);
         }
     }

@@ -49,6 +49,7 @@ use crate::disk::log::{Log, Options as LogOptions};
 use crate::kv::command::{Bytes, Command, Millis, Write};
 use crate::paxos::quorum::Members;
 use crate::paxos::types::NodeId;
+use crate::replica::growth::Growth;
 use crate::replica::{Config, Replica, TICK};
 
 use self::core::{Core, Event};
@@ -178,6 +179,7 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
         deadline_ticks: ticks(options.deadline),
         preload: preload(&options.preload),
     };
+    let snapshot_bytes = recovery.snapshot_bytes;
     let (replica, start) = Replica::recover(config, recovery.snapshot, &recovery.records);
     let records = recovery.records.len();
     drop(recovery.records);
@@ -201,7 +203,7 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
     let recorder = recorder::start(
         log,
         home.dir().clone(),
-        options.log_bytes_max,
+        Growth::new(options.log_bytes_max, snapshot_bytes),
         options.id,
         Arc::clone(&outgoing),
         &events_tx,

@@ -15,6 +15,7 @@ use crate::disk::dir::Dir;
 use crate::disk::log::{Log, Recovery};
 use crate::paxos::record::Record;
 use crate::paxos::types::Slot;
+use crate::replica::growth::Growth;
 use crate::replica::{Config, Replica};
 
 /// How often a start crashes.
@@ -207,6 +208,7 @@ impl World {
             deadline_ticks: self.plan.deadline_ticks,
             preload: self.preload.clone(),
         };
+        let growth = Growth::new(self.plan.log_bytes_max, recovery.snapshot_bytes);
         let (mut replica, start) = Replica::recover(config, recovery.snapshot, &remembered);
         if let Err(LogError::Io { .. }) = log
             .append(std::slice::from_ref(&start))
@@ -238,7 +240,7 @@ impl World {
         let news = self.watch.look(id, &mut replica, &status)?;
         self.on_news(news)?;
         let at = &mut self.nodes[node];
-        at.running = Some(Running::new(replica, log));
+        at.running = Some(Running::new(replica, log, growth));
         let life = at.life;
         let wait = self.node_dice.below(at.tick);
         self.clock.after(wait, Due::Tick { node, life });

@@ -11,7 +11,7 @@ use super::super::error::{Context, LogError};
 use super::super::gaps::Gap;
 use super::super::recall::Recall;
 use super::super::scan::{self, End, segment_name};
-use super::super::snapshot;
+use super::super::snapshot::{self, Newest};
 use super::{Carry, Cut, First, Log, Older, Options, Segment, SharedSpare};
 use super::{make_first, remove_in_progress};
 use crate::kv::store::Store;
@@ -31,6 +31,8 @@ pub struct Recovery {
     pub damage: Vec<Damage>,
     /// The state of the newest whole snapshot.
     pub snapshot: Option<Store>,
+    /// Its length in bytes, 0 without one.
+    pub snapshot_bytes: usize,
     /// Why newer snapshots are not used.
     pub snapshot_damage: Vec<SnapshotDamage>,
 }
@@ -52,7 +54,11 @@ impl<D: Dir> Log<D> {
         } = recall;
         // First, for the room.
         remove_in_progress(&dir)?;
-        let (snapshot, snapshot_damage) = snapshot::newest(&dir, carry.trim())?;
+        let Newest {
+            store: snapshot,
+            bytes: snapshot_bytes,
+            damage: snapshot_damage,
+        } = snapshot::newest(&dir, carry.trim())?;
         let cut = Cut::of(&dir, &end);
         let damage: Vec<Damage> = end.news().cloned().collect();
         let mut log = Self::opened(dir, options, carry, &end)?;
@@ -65,6 +71,7 @@ impl<D: Dir> Log<D> {
             cut,
             damage,
             snapshot,
+            snapshot_bytes,
             snapshot_damage,
         };
         Ok((log, recovery))
@@ -74,7 +81,11 @@ impl<D: Dir> Log<D> {
     fn begin_again(dir: D, options: Options) -> Result<(Self, Recovery), LogError> {
         remove_in_progress(&dir)?;
         let mut carry = Carry::default();
-        let (snapshot, snapshot_damage) = snapshot::newest(&dir, carry.trim())?;
+        let Newest {
+            store: snapshot,
+            bytes: snapshot_bytes,
+            damage: snapshot_damage,
+        } = snapshot::newest(&dir, carry.trim())?;
         let segment = make_first(&dir, &options, &[Body::Record(Record::Lost)])?;
         carry.fold(&Record::Lost);
         let recovery = Recovery {
@@ -84,6 +95,7 @@ impl<D: Dir> Log<D> {
                 dir: dir.path_of(""),
             }],
             snapshot,
+            snapshot_bytes,
             snapshot_damage,
         };
         // Behind the head and the one line with it.
@@ -139,9 +151,11 @@ impl<D: Dir> Log<D> {
         segment: Segment<D::File>,
         (first, carry, next): (First, Carry, u64),
     ) -> Self {
+        let held = older.iter().map(|older| older.bytes).sum::<usize>() + segment.at;
         Self {
             dir,
             options,
+            written_bytes: held as u64,
             older,
             segment,
             first,
@@ -151,7 +165,6 @@ impl<D: Dir> Log<D> {
             kept: Vec::new(),
             lines: Vec::new(),
             spare: SharedSpare::none(),
-            trimmed_bytes: 0,
             syncs: Arc::default(),
             failed: false,
         }

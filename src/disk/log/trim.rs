@@ -44,7 +44,6 @@ impl<D: Dir> Log<D> {
             let mut names = log.forget_before_first();
             let snapshots = snapshots.into_iter().filter(|&slot| slot < upto);
             names.extend(snapshots.map(snapshot::name_of));
-            log.trimmed_bytes = log.bytes();
             let dir = log.dir.clone();
             Ok(Removal { dir, names })
         })

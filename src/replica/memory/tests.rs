@@ -120,6 +120,7 @@ impl Alone {
             hash: 0,
             life,
             sound: true,
+            saving: false,
         };
         self.notice(from, Notice::Heartbeat(beat));
     }
