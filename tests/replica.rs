@@ -15,6 +15,7 @@ use quince::paxos::message::{Accepted, Heartbeat, Message, Notice, Promise, Stan
 use quince::paxos::pace::{DOUBLED_TICKS_MAX, WAIT_TICKS_FIRST};
 use quince::paxos::record::Record;
 use quince::paxos::types::{Ballot, Life, Slot, Value};
+use quince::replica::growth::Wanted;
 use quince::replica::{Config, Input, Replica, log_alarms};
 
 /// How far ahead of what is decided a slot may be.
@@ -56,6 +57,7 @@ const BEAT: Heartbeat = Heartbeat {
     life: Life { start: 1, mark: 0 },
     sound: true,
     slow: false,
+    saving: false,
 };
 
 /// Node n1 of three, and what it did last.
@@ -736,7 +738,7 @@ fn an_image_is_sent_to_its_end_though_the_store_moves_on() {
     assert_eq!((sent(&one).0, sent(&one).1), (6, begin()));
     // So does one behind which values are trimmed.
     one.learns(7, (7..=150).map(|slot| value(large(slot))));
-    one.round([Input::Snapshot]);
+    one.round([Input::Snapshot(Wanted::Now)]);
     let image = one.out.keep.clone().expect("a snapshot");
     one.round([Input::Kept(image)]);
     one.notice(3, fetch(0, &begin()));
@@ -816,15 +818,63 @@ fn what_may_be_large_is_handed_out_to_be_dropped() {
 #[test]
 fn a_snapshot_is_taken_once_of_each_state() {
     let mut one = One::new(Vec::new(), Some(filled(5)));
-    one.round([Input::Snapshot]);
+    one.round([Input::Snapshot(Wanted::Now)]);
     assert_eq!(one.out.keep, None, "it began with that one");
     one.learns(6, [value(large(6))]);
     let image = one.out.keep.clone().expect("what was wanted");
     assert_eq!(image.applied(), 6);
-    one.round([Input::Snapshot, Input::Tick]);
+    one.round([Input::Snapshot(Wanted::Now), Input::Tick]);
     assert_eq!(one.out.keep, None, "one is under way");
     one.round([Input::Kept(image)]);
     assert_eq!(one.out.keep, None, "nothing is new");
+}
+
+/// Servers take turns with their snapshots, so that they do not slow each other down.
+#[test]
+fn a_snapshot_waits_for_a_server_that_writes_one_unless_it_is_urgent() {
+    let beat = |saving| Notice::Heartbeat(Heartbeat { saving, ..BEAT });
+    let told = |one: &One| {
+        let beats = one.out.now.iter().filter_map(|(_, notice)| match notice {
+            Notice::Heartbeat(beat) => Some(beat.saving),
+            _ => None,
+        });
+        beats.collect::<Vec<_>>()
+    };
+    for urgent in [false, true] {
+        let mut one = One::new(Vec::new(), Some(filled(5)));
+        let values = vec![value(large(6))];
+        let from = Slot(6);
+        one.notice(2, Notice::Fetched { from, values });
+        one.notice(3, beat(true));
+        one.round([Input::Snapshot(Wanted::Turn(8))]);
+        assert_eq!(one.out.keep, None, "n3 writes one");
+        if urgent {
+            one.round([Input::Snapshot(Wanted::Now)]);
+        } else {
+            one.notice(2, beat(false));
+            assert_eq!(one.out.keep, None, "n3 still does");
+            one.notice(3, beat(false));
+        }
+        let image = one.out.keep.clone().expect("its turn");
+        assert_eq!(told(&one), [true], "the others hear at once");
+        one.round([Input::Kept(image)]);
+        assert_eq!(told(&one), [false]);
+    }
+    // The turn of n1 is the first; of one that is silent nobody knows what it does.
+    let mut one = One::new(Vec::new(), Some(filled(5)));
+    let values = vec![value(large(6))];
+    let from = Slot(6);
+    one.notice(2, Notice::Fetched { from, values });
+    one.notice(3, beat(true));
+    one.round([Input::Snapshot(Wanted::Turn(0))]);
+    assert_eq!(one.out.keep, None);
+    for _ in 0..1_000 {
+        one.round([Input::Tick]);
+        if one.out.keep.is_some() {
+            return;
+        }
+    }
+    panic!("n3 is silent, and n1 waits for it");
 }
 
 /// P22, P25: an image comes piece by piece, from one peer, and becomes the store once it is durable.

@@ -30,8 +30,18 @@ pub trait Dir: Clone + Debug + Send + 'static {
     /// Gives a file another name, in one step; a file of that name is replaced.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Removes a file.
+    /// The length of a file, in bytes.
+    fn bytes_of(&self, name: &str) -> io::Result<usize>;
+
+    /// Cuts a file's end off, so that `bytes` are left. Nobody writes to it afterwards.
+    fn truncate(&self, name: &str, bytes: usize) -> io::Result<()>;
+
+    /// Removes a file, at once; for one of any size there is [`remove_in_steps`].
     fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// The most bytes that may be given back to the file system at once. While it takes back a hundred
+    /// megabytes, no other file can be synced.
+    fn removal_step_bytes(&self) -> usize;
 
     /// Makes all names durable as they are now.
     fn sync_names(&self) -> io::Result<()>;
@@ -56,16 +66,39 @@ pub const UNFINISHED: &str = ".new";
 /// What a large file is called while it is removed step by step. Nobody reads it.
 pub(super) const REMOVING: &str = "removing";
 
+/// Removes a file in steps that each hold the file system up for a moment only. A crash between them
+/// leaves the file whole, or under the name [`REMOVING`].
+pub(super) fn remove_in_steps<D: Dir>(dir: &D, name: &str) -> io::Result<()> {
+    let step = dir.removal_step_bytes();
+    let mut bytes = dir.bytes_of(name)?;
+    if bytes <= step {
+        return dir.remove(name);
+    }
+    // First it loses its name, so that nobody takes what is left of it for the whole.
+    if name != REMOVING {
+        dir.rename(name, REMOVING)?;
+    }
+    while bytes > 0 {
+        bytes = bytes.saturating_sub(step);
+        dir.truncate(REMOVING, bytes)?;
+    }
+    dir.remove(REMOVING)
+}
+
+/// The same for a file that may be missing: nobody need have looked before, as what was seen may have
+/// been renamed since.
+pub(super) fn remove_if_there<D: Dir>(dir: &D, name: &str) -> io::Result<()> {
+    match remove_in_steps(dir, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Writes a file as a whole: after a crash there is the old one, or none, or all of the new one.
 pub fn write_whole<D: Dir>(dir: &D, name: &str, bytes: &[u8]) -> io::Result<()> {
     let unfinished = format!("{name}{UNFINISHED}");
-    let file = match dir.create_zeroed(&unfinished, bytes.len()) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            dir.remove(&unfinished)?;
-            dir.create_zeroed(&unfinished, bytes.len())?
-        }
-        created => created?,
-    };
+    remove_if_there(dir, &unfinished)?;
+    let file = dir.create_zeroed(&unfinished, bytes.len())?;
     file.write_at(0, bytes)?;
     file.sync()?;
     dir.rename(&unfinished, name)?;
@@ -78,8 +111,7 @@ pub struct FsDir {
     path: PathBuf,
 }
 
-/// A larger file is removed in steps of so many bytes. While the file system gives back a hundred
-/// megabytes at once, no other file can be synced: 28 ms were measured.
+/// See [`Dir::removal_step_bytes`]: 123 MB at once held up syncs for 28 ms on ext4.
 const REMOVE_BYTES: usize = 4 << 20;
 
 /// How many zeros one write of [`FsDir::create_zeroed`] has.
@@ -182,19 +214,21 @@ impl Dir for FsDir {
         fs::rename(self.path.join(from), self.path.join(to))
     }
 
+    fn bytes_of(&self, name: &str) -> io::Result<usize> {
+        let bytes = fs::metadata(self.path.join(name))?.len();
+        usize::try_from(bytes).map_err(io::Error::other)
+    }
+
+    fn truncate(&self, name: &str, bytes: usize) -> io::Result<()> {
+        self.open(name)?.set_len(bytes as u64)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut bytes = fs::metadata(self.path.join(name))?.len();
-        if bytes <= REMOVE_BYTES as u64 {
-            return fs::remove_file(self.path.join(name));
-        }
-        // First it loses its name, so that nobody takes what is left of it for the whole.
-        self.rename(name, REMOVING)?;
-        let file = self.open(REMOVING)?;
-        while bytes > 0 {
-            bytes = bytes.saturating_sub(REMOVE_BYTES as u64);
-            file.set_len(bytes)?;
-        }
-        fs::remove_file(self.path.join(REMOVING))
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn removal_step_bytes(&self) -> usize {
+        REMOVE_BYTES
     }
 
     fn sync_names(&self) -> io::Result<()> {
@@ -317,12 +351,13 @@ mod tests {
             dir.create_zeroed("x", bytes).unwrap();
             // What a crash left of an earlier one is in nobody's way.
             dir.create_zeroed(REMOVING, 1).unwrap();
-            dir.remove("x").unwrap();
+            remove_in_steps(&dir, "x").unwrap();
             assert!(dir.read("x").is_err());
-            let _ = dir.remove(REMOVING);
+            remove_if_there(&dir, REMOVING).unwrap();
             assert!(dir.list().unwrap().is_empty(), "{bytes}");
         }
-        assert_eq!(dir.remove("x").unwrap_err().kind(), io::ErrorKind::NotFound);
+        let missing = remove_in_steps(&dir, "x").unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
 
     /// The system takes back a large file's room step by step, and a small one's at once: whoever has
@@ -340,7 +375,7 @@ mod tests {
             dir.create_zeroed("x", bytes).unwrap();
             let kept = temp.path().join("kept");
             fs::hard_link(temp.path().join("x"), &kept).unwrap();
-            dir.remove("x").unwrap();
+            remove_in_steps(&dir, "x").unwrap();
             assert_eq!(fs::metadata(&kept).unwrap().len(), left as u64, "{bytes}");
             fs::remove_file(kept).unwrap();
         }

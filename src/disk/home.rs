@@ -181,8 +181,12 @@ pub struct Home {
 
 impl Home {
     /// Opens the directory at `path` for this server; makes it, and an empty log in it, if it is
-    /// missing or empty.
-    pub fn open(path: impl Into<PathBuf>, identity: Identity) -> Result<Self, HomeError> {
+    /// missing or empty. A log that is made has segments of this size from the first on.
+    pub fn open(
+        path: impl Into<PathBuf>,
+        identity: Identity,
+        log_options: &Options,
+    ) -> Result<Self, HomeError> {
         let path = path.into();
         let shown = path.display().to_string();
         let identity = identity.in_order();
@@ -193,7 +197,7 @@ impl Home {
         // Before the lock, which leaves a file, and again behind it, when nobody else changes things.
         look(&dir, &shown)?;
         let lock = take_lock(&dir, &shown, identity.id)?;
-        claim(&dir, &shown, &identity)?;
+        claim(&dir, &shown, &identity, log_options)?;
         Ok(Self {
             dir,
             identity,
@@ -281,11 +285,16 @@ fn look<D: Dir>(dir: &D, shown: &str) -> Result<State, HomeError> {
 }
 
 /// Makes the directory this server's, or sees that it is.
-fn claim<D: Dir>(dir: &D, shown: &str, identity: &Identity) -> Result<(), HomeError> {
+fn claim<D: Dir>(
+    dir: &D,
+    shown: &str,
+    identity: &Identity,
+    log_options: &Options,
+) -> Result<(), HomeError> {
     match look(dir, shown)? {
         State::Made => return check(dir, shown, identity),
         State::LogMade => dir.sync_names().map_err(io_error("sync", shown))?,
-        State::Empty => Log::create(dir, &Options::default())?,
+        State::Empty => Log::create(dir, log_options)?,
     }
     write_whole(dir, IDENTITY, &identity.text()).map_err(io_error("write", &dir.path_of(IDENTITY)))
 }
@@ -324,13 +333,21 @@ mod tests {
         }
     }
 
+    fn open(path: &Path, identity: Identity) -> Result<Home, HomeError> {
+        Home::open(path, identity, &Options::default())
+    }
+
+    fn claim(dir: &MemDir, identity: &Identity) -> Result<(), HomeError> {
+        super::claim(dir, "data/2", identity, &Options::default())
+    }
+
     fn two() -> Identity {
         identity("fruit", 2, &[1, 2, 3])
     }
 
     /// The refusal, with the path of the directory replaced by `data/2`.
     fn refusal(path: &Path, identity: Identity) -> String {
-        let error = Home::open(path, identity).unwrap_err().to_string();
+        let error = open(path, identity).unwrap_err().to_string();
         error.replace(&path.display().to_string(), "data/2")
     }
 
@@ -339,7 +356,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("data/2");
         for _ in 0..2 {
-            let home = Home::open(&path, two()).unwrap();
+            let home = open(&path, two()).unwrap();
             assert_eq!(home.identity(), &two());
             assert_eq!(
                 home.dir().list().unwrap(),
@@ -359,7 +376,7 @@ mod tests {
         for name in ["a b", "", "\"", "Öl & \\n", "x\ny"] {
             let temp = tempfile::tempdir().unwrap();
             for members in [&[1, 2, 3][..], &[3, 2, 1], &[2, 2, 1, 3]] {
-                let home = Home::open(temp.path(), identity(name, 2, members)).unwrap();
+                let home = open(temp.path(), identity(name, 2, members)).unwrap();
                 assert_eq!(home.identity(), &identity(name, 2, &[1, 2, 3]));
             }
         }
@@ -369,20 +386,20 @@ mod tests {
     #[test]
     fn a_home_in_use_is_refused() {
         let temp = tempfile::tempdir().unwrap();
-        let home = Home::open(temp.path(), two()).unwrap();
+        let home = open(temp.path(), two()).unwrap();
         assert_eq!(
             refusal(temp.path(), two()),
             "cannot lock data/2: is server 2 already running?"
         );
         drop(home);
-        Home::open(temp.path(), two()).unwrap();
+        open(temp.path(), two()).unwrap();
     }
 
     /// P43.
     #[test]
     fn the_home_of_another_server_cluster_or_member_set_is_refused() {
         let temp = tempfile::tempdir().unwrap();
-        Home::open(temp.path(), two()).unwrap();
+        open(temp.path(), two()).unwrap();
         for other in [
             identity("fruit", 1, &[1, 2, 3]),
             identity("fruits", 2, &[1, 2, 3]),
@@ -432,9 +449,9 @@ mod tests {
     #[test]
     fn a_home_without_its_log_opens_as_one_that_has_lost_its_memory() {
         let temp = tempfile::tempdir().unwrap();
-        Home::open(temp.path(), two()).unwrap();
+        open(temp.path(), two()).unwrap();
         fs::remove_file(temp.path().join("log-00000001")).unwrap();
-        let home = Home::open(temp.path(), two()).unwrap();
+        let home = open(temp.path(), two()).unwrap();
         let (_, recovery) = Log::open(home.dir().clone(), Options::default()).unwrap();
         assert_eq!(recovery.records, [Record::Lost]);
         let error = recovery.damage[0].to_string();
@@ -449,7 +466,7 @@ mod tests {
     #[test]
     fn a_log_with_records_but_no_identity_is_refused() {
         let temp = tempfile::tempdir().unwrap();
-        let home = Home::open(temp.path(), two()).unwrap();
+        let home = open(temp.path(), two()).unwrap();
         let (mut log, _) = Log::open(home.dir().clone(), Options::default()).unwrap();
         log.append(&[Record::Start(1)]).unwrap();
         log.commit().unwrap();
@@ -475,18 +492,18 @@ mod tests {
             let mut bytes = sound.clone();
             bytes[at] ^= 1;
             dir.put_file(&first, &bytes);
-            let refused = claim(&dir, "data/2", &two());
+            let refused = claim(&dir, &two());
             assert!(matches!(refused, Err(HomeError::NotQuince { .. })), "{at}");
             assert_eq!(dir.read(&first).unwrap(), bytes);
         }
-        claim(&made, "data/2", &two()).unwrap();
+        claim(&made, &two()).unwrap();
     }
 
     #[test]
     fn an_identity_that_cannot_be_read_is_refused() {
         let good = String::from_utf8(two().text()).unwrap();
         let temp = tempfile::tempdir().unwrap();
-        Home::open(temp.path(), two()).unwrap();
+        open(temp.path(), two()).unwrap();
         for (from, to, error) in [
             (
                 "quince 1",
@@ -511,30 +528,49 @@ mod tests {
         }
     }
 
-    /// P41, P42: whatever a crash leaves, the next start finishes it; an identity never stands alone.
+    /// P41, P42: whatever a crash leaves, the next start finishes it, wherever that one crashes; an
+    /// identity never stands alone.
     #[test]
     fn a_crash_at_any_step_of_the_making_is_finished_by_the_next_start() {
         let mut restarts = 0;
+        for_each_crash(&MemDir::with_sector(64), &mut |once| {
+            for_each_crash(once, &mut |twice| {
+                claim(twice, &two()).unwrap();
+                assert_eq!(look(twice, "data/2").unwrap(), State::Made);
+                Log::open(twice.after_crash(0, |_| false), Options::default()).unwrap();
+                restarts += 1;
+            });
+        });
+        assert!(restarts > 100, "{restarts} restarts");
+    }
+
+    fn for_each_crash(dir: &MemDir, then: &mut dyn FnMut(&MemDir)) {
+        let small = Options::for_log_of(4_000);
         for failing in 1.. {
-            let dir = MemDir::with_sector(16);
+            let dir = dir.fork();
             dir.fail_step(failing);
-            let done = claim(&dir, "data/2", &two()).is_ok();
+            let done = super::claim(&dir, "data/2", &two(), &small).is_ok();
+            then(&dir.fork());
             for names in 0..=dir.unsynced_names() {
                 for kept in 0..=dir.unsynced_writes() {
-                    let crashed = dir.after_crash(names, |n| n < kept);
-                    // Twice: the first start after the crash may itself be the last but one.
-                    claim(&crashed, "data/2", &two()).unwrap();
-                    let again = crashed.after_crash(0, |_| false);
-                    claim(&again, "data/2", &two()).unwrap();
-                    assert_eq!(look(&again, "data/2").unwrap(), State::Made);
-                    Log::open(again, Options::default()).unwrap();
-                    restarts += 1;
+                    then(&dir.after_crash(names, |n| n < kept));
                 }
             }
             if done {
                 break;
             }
         }
-        assert!(restarts > 10, "{restarts} restarts");
+    }
+
+    #[test]
+    fn the_first_segment_is_as_large_as_the_log_asks_for() {
+        let small = Options::for_log_of(1 << 20);
+        for options in [small, Options::default()] {
+            let dir = MemDir::new();
+            super::claim(&dir, "data/2", &two(), &options).unwrap();
+            let first = dir.bytes_of(&scan::segment_name(1)).unwrap();
+            assert_eq!(first, options.first_segment_bytes);
+        }
+        assert_eq!(small.first_segment_bytes, 128 << 10);
     }
 }

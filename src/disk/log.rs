@@ -23,7 +23,7 @@ mod trim;
 use super::body::{Body, First};
 use super::carry::Carry;
 use super::damage::Damage;
-use super::dir::{Dir, DirFile, REMOVING};
+use super::dir::{Dir, DirFile, REMOVING, remove_if_there};
 use super::error::{Context, LogError};
 use super::recall::Recall;
 use super::scan::{self, End, segment_name};
@@ -53,8 +53,9 @@ const SPARE: &str = "spare";
 /// The file that becomes the next segment when there is no spare.
 const MAKING: &str = "making";
 
-/// The names of files that hold work in progress and are never read.
-pub(super) const IN_PROGRESS: [&str; 4] = [SPARE, MAKING, snapshot::WRITING, REMOVING];
+/// The names of files that hold work in progress and are never read. The first stands in the way of the
+/// removal of the others, which would replace it, and so give all its room back at once.
+pub(super) const IN_PROGRESS: [&str; 4] = [REMOVING, SPARE, MAKING, snapshot::WRITING];
 
 /// How large segments are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,8 +155,8 @@ pub struct Log<D: Dir> {
     /// The lines of one write; kept for its memory.
     lines: Vec<u8>,
     spare: SharedSpare,
-    /// What the last trim left.
-    trimmed_bytes: usize,
+    /// See [`written_bytes`](Self::written_bytes).
+    written_bytes: u64,
     /// How often a segment was synced.
     syncs: Arc<AtomicU64>,
     failed: bool,
@@ -264,11 +265,9 @@ impl<D: Dir> Log<D> {
         Arc::clone(&self.syncs)
     }
 
-    /// Whether a snapshot should be taken, so that the log stays below `bytes_max`: it has grown to
-    /// half of that, and by a quarter since it was trimmed last. What a trim has to leave, because
-    /// slots in it are not decided yet, is no reason for another one.
-    pub fn wants_trim(&self, bytes_max: usize) -> bool {
-        self.bytes() > (bytes_max / 2).max(self.trimmed_bytes + bytes_max / 4)
+    /// How many bytes of lines were written so far, those that the log had when it was opened included.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     /// The making of the next segment's file, if it is time for it: for a helper thread, so that the
@@ -325,6 +324,7 @@ impl<D: Dir> Log<D> {
             .write_at(self.segment.at, &self.lines)
             .context("write", || self.path())?;
         self.segment.at += self.lines.len();
+        self.written_bytes += self.lines.len() as u64;
         self.next += self.kept.len() as u64;
         for body in self.kept.drain(..) {
             let slot = body.slot().unwrap_or_default();
@@ -375,6 +375,7 @@ impl<D: Dir> Log<D> {
         let (from, file, bytes) = self.next_file(number, need)?;
         let segment = name_segment(&self.dir, file, from, bytes, &begin)?;
         self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.written_bytes += begin.lines.len() as u64;
         let before = std::mem::replace(&mut self.segment, segment);
         self.older.push(Older {
             number: before.number,
@@ -482,11 +483,8 @@ fn name_segment<D: Dir>(
 }
 
 fn remove_in_progress<D: Dir>(dir: &D) -> Result<(), LogError> {
-    let names = dir.list().context("list", || dir.path_of(""))?;
     for name in IN_PROGRESS {
-        if names.iter().any(|n| n == name) {
-            dir.remove(name).context("remove", || dir.path_of(name))?;
-        }
+        remove_if_there(dir, name).context("remove", || dir.path_of(name))?;
     }
     Ok(())
 }

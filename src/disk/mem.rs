@@ -2,8 +2,8 @@
 //!
 //! It keeps apart what a real disk keeps apart. A file has the bytes that a reader sees *now* and
 //! the bytes that are *synced*; between them stands the list of unsynced writes, cut at sector ends,
-//! of which a power loss may keep any subset ([`MemDir::after_crash`]). Changes of names are kept in
-//! order and survive as a prefix, as on a file system with a journal.
+//! of which a power loss may keep any subset ([`MemDir::after_crash`]). Changes of names, and cuts of
+//! files, are kept in order and survive as a prefix, as on a file system with a journal.
 //!
 //! A sync that fails forgets its unsynced writes: they can still be read, a later sync succeeds, and
 //! a power loss takes them (P37, what Linux does). A write that fails has written its first half.
@@ -18,6 +18,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 /// The sector of [`MemDir::new`]: what a disk writes wholly or not at all.
 pub const SECTOR_BYTES: usize = 512;
+
+/// A larger file is removed in steps of this many bytes: few, so that small files of tests have steps.
+const REMOVAL_STEP_BYTES: usize = 128;
 
 /// A directory in memory. A clone is another handle to the same one.
 #[derive(Debug, Clone)]
@@ -54,6 +57,8 @@ enum NameChange {
     Link(String, usize),
     Rename(String, String),
     Unlink(String),
+    /// Of this file so many bytes are left.
+    Truncate(usize, usize),
 }
 
 impl NameChange {
@@ -70,6 +75,7 @@ impl NameChange {
             Self::Unlink(name) => {
                 names.remove(name);
             }
+            Self::Truncate(..) => {}
         }
     }
 }
@@ -109,6 +115,16 @@ impl Disk {
     fn change_names(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.name_changes.push(change);
+    }
+
+    /// Makes the first `count` changes of names and lengths durable, and forgets the others.
+    fn settle_names(&mut self, count: usize) {
+        for change in std::mem::take(&mut self.name_changes).iter().take(count) {
+            change.apply(&mut self.names_synced);
+            if let NameChange::Truncate(file, bytes) = change {
+                self.files[*file].synced.truncate(*bytes);
+            }
+        }
     }
 
     fn write(&mut self, file: usize, mut offset: usize, mut bytes: &[u8]) {
@@ -157,7 +173,7 @@ impl MemDir {
         self.disk().writes.len()
     }
 
-    /// How many changes of names a power loss could undo now, the last ones first.
+    /// How many changes of names and lengths a power loss could undo now, the last ones first.
     pub fn unsynced_names(&self) -> usize {
         self.disk().name_changes.len()
     }
@@ -175,11 +191,9 @@ impl MemDir {
                 );
             }
         }
+        disk.settle_names(names);
         for file in &mut disk.files {
             file.now = file.synced.clone();
-        }
-        for change in std::mem::take(&mut disk.name_changes).iter().take(names) {
-            change.apply(&mut disk.names_synced);
         }
         disk.names = disk.names_synced.clone();
         disk.failing_step = None;
@@ -194,7 +208,7 @@ impl MemDir {
         Self(Arc::new(Mutex::new(disk)))
     }
 
-    /// How many changes (create, write, sync, rename, remove) were asked for so far.
+    /// How many changes (create, write, sync, rename, truncate, remove) were asked for so far.
     pub fn steps(&self) -> u64 {
         self.disk().steps
     }
@@ -278,6 +292,20 @@ impl Dir for MemDir {
         Ok(())
     }
 
+    fn bytes_of(&self, name: &str) -> io::Result<usize> {
+        let disk = self.disk();
+        Ok(disk.files[disk.file(name)?].now.len())
+    }
+
+    fn truncate(&self, name: &str, bytes: usize) -> io::Result<()> {
+        let mut disk = self.disk();
+        let file = disk.file(name)?;
+        disk.step()?;
+        disk.files[file].now.truncate(bytes);
+        disk.change_names(NameChange::Truncate(file, bytes));
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut disk = self.disk();
         disk.file(name)?;
@@ -286,11 +314,14 @@ impl Dir for MemDir {
         Ok(())
     }
 
+    fn removal_step_bytes(&self) -> usize {
+        REMOVAL_STEP_BYTES
+    }
+
     fn sync_names(&self) -> io::Result<()> {
         let mut disk = self.disk();
         disk.step()?;
-        disk.names_synced = disk.names.clone();
-        disk.name_changes.clear();
+        disk.settle_names(usize::MAX);
         Ok(())
     }
 

@@ -10,7 +10,7 @@
 //! A snapshot is read as a whole into memory, so a start takes its size on top of that of the store.
 
 use super::damage::SnapshotDamage;
-use super::dir::{Dir, DirFile};
+use super::dir::{Dir, DirFile, remove_if_there};
 use super::error::{Context, LogError};
 use super::line;
 use crate::kv::snapshot::Restore;
@@ -56,10 +56,7 @@ pub(super) fn slots<D: Dir>(dir: &D) -> Result<Vec<Slot>, LogError> {
 /// its length in bytes.
 pub fn write<D: Dir>(dir: &D, store: &Store) -> Result<usize, LogError> {
     let path = || dir.path_of(WRITING);
-    let names = dir.list().context("list", || dir.path_of(""))?;
-    if names.iter().any(|name| name == WRITING) {
-        dir.remove(WRITING).context("remove", path)?;
-    }
+    remove_if_there(dir, WRITING).context("remove", path)?;
     let file = dir.create_zeroed(WRITING, 0).context("create", path)?;
     let mut piece = Vec::with_capacity(WRITE_BYTES);
     let (mut written, mut synced) = (0, 0);
@@ -87,27 +84,38 @@ pub fn write<D: Dir>(dir: &D, store: &Store) -> Result<usize, LogError> {
     Ok(written)
 }
 
-/// The state of the newest whole snapshot, and why those after it are not used. `trim` is the slot up
-/// to which the log says that it is held by one.
-pub(super) fn newest<D: Dir>(
-    dir: &D,
-    trim: Slot,
-) -> Result<(Option<Store>, Vec<SnapshotDamage>), LogError> {
-    let mut damage = Vec::new();
+/// What [`newest`] finds.
+#[derive(Debug, Default)]
+pub(super) struct Newest {
+    /// The state of the newest whole snapshot.
+    pub(super) store: Option<Store>,
+    /// Its length in bytes.
+    pub(super) bytes: usize,
+    /// Why those after it are not used.
+    pub(super) damage: Vec<SnapshotDamage>,
+}
+
+/// The newest whole snapshot. `trim` is the slot up to which the log says that it is held by one.
+pub(super) fn newest<D: Dir>(dir: &D, trim: Slot) -> Result<Newest, LogError> {
+    let mut found = Newest::default();
     let slots = slots(dir)?;
     if slots.last().copied().unwrap_or_default() < trim {
-        damage.push(SnapshotDamage::Missing {
+        found.damage.push(SnapshotDamage::Missing {
             dir: dir.path_of(""),
             trim,
         });
     }
     for &slot in slots.iter().rev() {
-        match read(dir, slot)?.1 {
-            Ok(store) => return Ok((Some(store), damage)),
-            Err(damaged) => damage.push(damaged),
+        let (bytes, store) = read(dir, slot)?;
+        match store {
+            Ok(store) => {
+                (found.store, found.bytes) = (Some(store), bytes);
+                break;
+            }
+            Err(damaged) => found.damage.push(damaged),
         }
     }
-    Ok((None, damage))
+    Ok(found)
 }
 
 /// The length of the snapshot of `slot`, and its state or what is wrong with it.

@@ -353,6 +353,7 @@ mod tests {
             life: Life::default(),
             sound: true,
             slow: false,
+            saving: false,
         }
     }
 

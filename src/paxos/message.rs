@@ -223,6 +223,8 @@ pub struct Heartbeat {
     pub sound: bool,
     /// Whether its process sleeps for most of the time, so that another should lead.
     pub slow: bool,
+    /// Whether it writes a snapshot: others wait with theirs.
+    pub saving: bool,
 }
 
 /// What a node does about leading.

@@ -20,9 +20,11 @@ use crate::kv::store::Store;
 use crate::outbox::{Outbox, To};
 use crate::paxos::message::Notice;
 use crate::paxos::pace::Asked;
+use crate::paxos::proposer::Proposer;
 use crate::paxos::types::{NodeId, Slot, Value};
 
 use super::Replica;
+use super::growth::{self, Wanted};
 
 /// How many bytes of lines one piece has; one line more than that may be in it.
 const PIECE_BYTES_MAX: usize = 128 << 10;
@@ -42,8 +44,8 @@ pub(super) struct Images {
     incoming: Option<Incoming>,
     /// The shell makes an image durable at the moment.
     keeping: bool,
-    /// The shell wants a snapshot, as soon as it would hold something new.
-    wanted: bool,
+    /// The shell wants a snapshot, as soon as it is this node's turn and would hold something new.
+    wanted: Option<Wanted>,
     /// The last slot that a durable snapshot of this node holds.
     durable: Slot,
 }
@@ -75,6 +77,11 @@ impl Images {
         self.durable
     }
 
+    /// Whether a snapshot of this node is being made durable.
+    pub(super) fn is_saving(&self) -> bool {
+        self.keeping
+    }
+
     /// Whether an image comes or is being made durable, so that fetching values can wait.
     pub(super) fn is_busy(&self) -> bool {
         self.incoming.is_some() || self.keeping
@@ -83,21 +90,41 @@ impl Images {
 
 impl Replica {
     /// The log has grown.
-    pub(super) fn on_snapshot(&mut self) {
-        self.images.wanted = true;
+    pub(super) fn on_snapshot(&mut self, wanted: Wanted) {
+        self.images.wanted = Some(wanted);
     }
 
-    /// Takes a snapshot if one is wanted, none is under way, and it would hold something new.
+    /// Takes a snapshot if one is wanted and due, none is under way, and it would hold something new.
     pub(super) fn take_snapshot(&mut self, out: &mut Outbox) {
-        let images = &mut self.images;
-        if images.wanted && !images.keeping && self.applied > images.durable {
-            images.wanted = false;
+        let images = &self.images;
+        let Some(wanted) = images.wanted else {
+            return;
+        };
+        if !images.keeping && self.applied > images.durable && self.is_turn(wanted) {
             let image = Arc::new(self.store.image());
             self.keep(image, out);
         }
     }
 
+    fn is_turn(&self, wanted: Wanted) -> bool {
+        let leader = match &self.proposer {
+            Proposer::Leading(_) => Some(self.me),
+            _ => self
+                .election
+                .leader(self.now)
+                .and_then(|leader| leader.ballot.node()),
+        };
+        let busy = self.members.others(self.me).any(|node| {
+            let beat = self.election.heard(node, self.now);
+            beat.is_some_and(|beat| beat.saving)
+        });
+        let rank = growth::rank(self.me, leader, &self.members);
+        wanted.is_due(rank, self.members.size(), busy)
+    }
+
     fn keep(&mut self, image: Arc<Store>, out: &mut Outbox) {
+        // Whatever was wanted: this one will do.
+        self.images.wanted = None;
         self.images.keeping = true;
         out.keep = Some(image);
     }

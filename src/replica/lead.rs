@@ -203,6 +203,7 @@ impl Replica {
         if to == To::Others {
             self.heartbeat_due = self.now + HEARTBEAT_TICKS;
             self.stance_told = self.stance();
+            self.saving_told = self.images.is_saving();
         }
         // P20: the word goes with the leader's ballot, so it covers only what was decided under it
         // or before. A leader that was overtaken may have learned more, other values than its own.
@@ -223,6 +224,7 @@ impl Replica {
             life: self.memory.life(),
             sound: self.memory.is_sound(),
             slow: self.election.is_slow(),
+            saving: self.images.is_saving(),
         };
         out.send(to, Notice::Heartbeat(beat));
     }

@@ -16,6 +16,7 @@
 mod admission;
 mod ballots;
 mod catchup;
+pub mod growth;
 mod image;
 mod intake;
 mod lead;
@@ -49,6 +50,7 @@ use crate::paxos::types::{Ballot, Life, NodeId, Slot};
 pub use admission::VALUE_QUOTED_BYTES_MAX;
 use admission::{Admission, Ahead};
 use catchup::CatchUp;
+use growth::Wanted;
 use image::Images;
 use intake::Intake;
 use memory::Memory;
@@ -117,7 +119,7 @@ pub enum Input {
     /// The acceptor is back, from its records.
     AcceptorRecovered(Acceptor),
     /// The log has grown: a snapshot is wanted, so that it can be trimmed.
-    Snapshot,
+    Snapshot(Wanted),
     /// This snapshot, which an outbox asked to keep, is durable.
     Kept(Arc<Store>),
     /// The server is about to stop: no more requests are taken, and those not handed on are refused.
@@ -176,6 +178,7 @@ pub struct Replica {
     prepared: BTreeMap<NodeId, Asked>,
     heartbeat_due: u64,
     stance_told: Stance,
+    saving_told: bool,
     decided_told: Slot,
     /// Leaders' words about decided slots that are not recorded yet.
     words: BTreeMap<Ballot, Slot>,
@@ -236,6 +239,7 @@ impl Replica {
             prepared: BTreeMap::new(),
             heartbeat_due: 0,
             stance_told: Stance::Idle,
+            saving_told: false,
             decided_told: Slot::ZERO,
             words: BTreeMap::new(),
             store: SharedStore::new(store),
@@ -333,7 +337,7 @@ impl Replica {
             Input::LinkDown(node) => self.on_link_down(node, out),
             Input::AcceptorFailed => self.on_acceptor_failed(),
             Input::AcceptorRecovered(acceptor) => self.on_acceptor_recovered(acceptor),
-            Input::Snapshot => self.on_snapshot(),
+            Input::Snapshot(wanted) => self.on_snapshot(wanted),
             Input::Kept(image) => self.on_kept(&image, out),
             Input::Stop => self.on_stop(out),
         }
@@ -364,7 +368,7 @@ impl Replica {
         self.reads.release(self.applied, out);
         self.take_snapshot(out);
         self.tell_decided(out);
-        if self.stance() != self.stance_told {
+        if self.stance() != self.stance_told || self.images.is_saving() != self.saving_told {
             self.send_heartbeat(To::Others, out);
         }
     }

@@ -335,7 +335,7 @@ impl Core {
                     self.acceptor = AcceptorState::Up;
                     self.step(Input::AcceptorRecovered(acceptor));
                 }
-                Told::Grown => self.step(Input::Snapshot),
+                Told::Grown(wanted) => self.step(Input::Snapshot(wanted)),
                 Told::Kept(image) => {
                     self.step(Input::Kept(Arc::clone(&image)));
                     drop_elsewhere(image);

@@ -53,6 +53,7 @@ use crate::disk::log::{Log, Options as LogOptions};
 use crate::kv::command::{Bytes, Command, Millis, Write};
 use crate::paxos::quorum::Members;
 use crate::paxos::types::NodeId;
+use crate::replica::growth::Growth;
 use crate::replica::{Config, Replica, TICK};
 
 use self::core::{Core, Event};
@@ -177,8 +178,8 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
         id: options.id,
         members: members.iter().collect(),
     };
-    let home = Home::open(&options.data, identity)?;
     let log_options = LogOptions::for_log_of(options.log_bytes_max);
+    let home = Home::open(&options.data, identity, &log_options)?;
     let (mut log, recovery) = Log::open(home.dir().clone(), log_options)?;
     if let Some(cut) = &recovery.cut {
         warn!("cut off a torn tail: {cut}");
@@ -197,6 +198,7 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
         deadline_ticks: ticks(options.deadline),
         preload: preload(&options.preload),
     };
+    let snapshot_bytes = recovery.snapshot_bytes;
     let (replica, start) = Replica::recover(config, recovery.snapshot, &recovery.records);
     let records = recovery.records.len();
     drop(recovery.records);
@@ -220,7 +222,7 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
     let recorder = recorder::start(
         log,
         home.dir().clone(),
-        options.log_bytes_max,
+        Growth::new(options.log_bytes_max, snapshot_bytes),
         options.id,
         Arc::clone(&outgoing),
         &events_tx,

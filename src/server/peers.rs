@@ -77,7 +77,7 @@ const GREETINGS_MAX: usize = 64;
 const REASONS_MAX: usize = 1_000;
 
 /// One line for a peer, ready to be sent.
-type SharedLine = Arc<[u8]>;
+pub(super) type SharedLine = Arc<[u8]>;
 
 /// The line that `write` makes.
 pub(super) fn line_of(write: impl FnOnce(&mut Vec<u8>)) -> SharedLine {
@@ -113,6 +113,22 @@ impl Outgoing {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Outgoing {
+    /// The queue to a single peer that is connected, and its other end.
+    pub(super) fn to_one(me: NodeId, peer: NodeId) -> (Self, Receiver<SharedLine>) {
+        let (lines, sent) = lane();
+        let queue = Queue {
+            lines,
+            bytes: AtomicUsize::new(0),
+            connected: AtomicBool::new(true),
+            stream: Mutex::new(None),
+        };
+        let queues = BTreeMap::from([(peer, Arc::new(queue))]);
+        (Self { me, queues }, sent)
     }
 }
 

@@ -6,7 +6,7 @@
 //! their turn, so what it has voted is told before any other node can know (P53). Records that bind no vote ride along with the
 //! next sync. It encodes the votes too, which takes that work off the core.
 //!
-//! When the log has grown to half its bound, it asks the core for a snapshot. A thread of its own
+//! When the log has grown, by the rule of [`Growth`], it asks the core for a snapshot. A thread of its own
 //! writes that, while the log goes on; then the log is trimmed, and a thread of its own removes what
 //! is left over. Should the log reach its bound before, it waits for them: a server that writes faster
 //! than its disk takes snapshots slows down, and does not fill the disk.
@@ -28,6 +28,7 @@ use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::Vote;
 use crate::paxos::record::Record;
 use crate::paxos::types::{NodeId, Slot};
+use crate::replica::growth::{Growth, Wanted};
 use crate::wire::peer::write_vote;
 
 use super::core::Event;
@@ -70,7 +71,7 @@ pub(super) enum Told {
     /// The acceptor that the log's records make.
     Recovered(Acceptor),
     /// The log has grown: a snapshot is wanted.
-    Grown,
+    Grown(Wanted),
     /// This snapshot is durable.
     Kept(Arc<Store>),
     /// Everything is on disk, and the thread is gone.
@@ -138,7 +139,7 @@ impl Recorder {
 pub(super) fn start<D: Dir>(
     log: Log<D>,
     dir: D,
-    log_bytes_max: usize,
+    growth: Growth,
     me: NodeId,
     outgoing: SharedOutgoing,
     events: &Sender<Event>,
@@ -150,7 +151,7 @@ pub(super) fn start<D: Dir>(
     let thread = Thread {
         log,
         dir,
-        log_bytes_max,
+        growth,
         snapshot: Snapshot::None,
         done,
         done_tx,
@@ -174,9 +175,8 @@ pub(super) fn start<D: Dir>(
 /// Where a snapshot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Snapshot {
+    /// None is under way, but the core may have been asked for one.
     None,
-    /// The core was asked for one.
-    Wanted,
     /// A thread writes it.
     Writing,
     /// It is durable; a thread removes what it is there instead of.
@@ -186,8 +186,8 @@ enum Snapshot {
 /// What a helper thread has done.
 #[derive(Debug)]
 enum Done {
-    /// This snapshot is durable.
-    Written(Arc<Store>),
+    /// This snapshot is durable, and so large.
+    Written(Arc<Store>, usize),
     /// What a trim left over is gone.
     Removed,
 }
@@ -195,8 +195,7 @@ enum Done {
 struct Thread<D: Dir> {
     log: Log<D>,
     dir: D,
-    /// How many bytes the log should have at most.
-    log_bytes_max: usize,
+    growth: Growth,
     snapshot: Snapshot,
     done: Receiver<Done>,
     done_tx: Sender<Done>,
@@ -234,17 +233,19 @@ impl<D: Dir> Thread<D> {
 
     // --- Snapshots ---
 
-    /// Asks for a snapshot when the log has grown to half its bound.
+    /// Asks for a snapshot when the log has grown.
     fn want_snapshot(&mut self) {
-        if self.snapshot == Snapshot::None && self.log.wants_trim(self.log_bytes_max) {
-            self.snapshot = Snapshot::Wanted;
-            self.tell(Told::Grown);
+        if self.snapshot == Snapshot::None
+            && let Some(wanted) = self.growth.news(self.log.written_bytes())
+        {
+            self.tell(Told::Grown(wanted));
         }
     }
 
     /// Writes a snapshot, while the log goes on. One that a peer has sent may come right behind an own.
     fn write_snapshot(&mut self, image: Arc<Store>) {
         self.wait_for_removal();
+        self.growth.on_image(self.log.written_bytes());
         let dir = self.dir.clone();
         self.help("snapshot", Snapshot::Writing, move || {
             let began = Instant::now();
@@ -255,7 +256,7 @@ impl<D: Dir> Thread<D> {
                 image.len(),
                 began.elapsed().as_millis()
             );
-            Ok(Done::Written(image))
+            Ok(Done::Written(image, bytes))
         });
     }
 
@@ -294,7 +295,10 @@ impl<D: Dir> Thread<D> {
 
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Written(image) => self.trim(image),
+            Done::Written(image, bytes) => {
+                self.growth.on_snapshot(bytes);
+                self.trim(image);
+            }
             Done::Removed => self.snapshot = Snapshot::None,
         }
     }
@@ -336,7 +340,7 @@ impl<D: Dir> Thread<D> {
     /// At its bound, and a helper thread is at work to change that.
     fn is_full(&self) -> bool {
         let helped = matches!(self.snapshot, Snapshot::Writing | Snapshot::Removing);
-        helped && self.log.bytes() >= self.log_bytes_max
+        helped && self.log.bytes() >= self.growth.bytes_max()
     }
 
     // --- Records and votes ---
@@ -460,3 +464,6 @@ fn record_bytes(record: &Record) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,7 @@ seen! {
     Killed = "processes killed",
     Stopped = "servers stopped in an orderly way",
     CrashedInRound = "crashes in the middle of a round",
+    CrashedInStart = "crashes in the middle of a start",
     AllCrashed = "all nodes at once",
     WritesLost = "unsynced writes lost",
     TornTails = "torn tails cut",

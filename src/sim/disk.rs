@@ -13,6 +13,9 @@ use crate::disk::dir::{Dir, DirFile};
 use crate::disk::mem::{MemDir, MemFile};
 use crate::disk::print::print_log;
 
+/// A larger file is removed in steps of this many bytes: a segment of the smallest log has two.
+const REMOVAL_STEP_BYTES: usize = 1_000;
+
 /// No power cut is ahead.
 const NEVER: u32 = u32::MAX;
 
@@ -60,6 +63,11 @@ impl SimDir {
     /// The power goes after so many changes.
     pub(super) fn cut_power_after(&self, changes: u32) {
         self.power.0.store(changes, Ordering::Relaxed);
+    }
+
+    /// The power goes no more. Returns whether it was gone.
+    pub(super) fn power_is_back(&self) -> bool {
+        self.power.0.swap(NEVER, Ordering::Relaxed) == 0
     }
 
     /// How many writes a power loss may take.
@@ -220,9 +228,22 @@ impl Dir for SimDir {
         self.mem.rename(from, to)
     }
 
+    fn bytes_of(&self, name: &str) -> io::Result<usize> {
+        self.mem.bytes_of(name)
+    }
+
+    fn truncate(&self, name: &str, bytes: usize) -> io::Result<()> {
+        self.power.step()?;
+        self.mem.truncate(name, bytes)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.power.step()?;
         self.mem.remove(name)
+    }
+
+    fn removal_step_bytes(&self) -> usize {
+        REMOVAL_STEP_BYTES
     }
 
     fn sync_names(&self) -> io::Result<()> {

@@ -13,6 +13,7 @@ use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::Vote;
 use crate::paxos::record::Record;
 use crate::paxos::types::{Ballot, NodeId, Slot};
+use crate::replica::growth::{Growth, Wanted};
 use crate::replica::{Replica, TICK};
 
 use super::clock::MS;
@@ -29,7 +30,7 @@ pub(super) enum Arrival {
     /// The link from a peer closed.
     LinkDown(usize),
     /// The log has grown.
-    Grown,
+    Grown(Wanted),
     /// A snapshot is durable.
     Kept(Arc<Store>),
     /// A vote of this node for itself, now that it is durable.
@@ -82,9 +83,8 @@ const _: () = assert!(TICK.as_micros() == TICK_MICROS as u128);
 /// Where a node's snapshot is.
 #[derive(Debug)]
 pub(super) enum Snapshot {
+    /// None is under way, but the replica may have been asked for one.
     None,
-    /// The replica was asked for one.
-    Wanted,
     /// It is being written.
     Writing(Arc<Store>),
 }
@@ -153,6 +153,7 @@ pub(super) struct Running {
     pub(super) leads: Option<Ballot>,
 
     pub(super) log: Log<SimDir>,
+    pub(super) growth: Growth,
     pub(super) jobs: VecDeque<Job>,
     pub(super) group: Option<Group>,
     pub(super) snapshot: Snapshot,
@@ -239,7 +240,7 @@ impl Node {
 }
 
 impl Running {
-    pub(super) fn new(replica: Replica, log: Log<SimDir>) -> Self {
+    pub(super) fn new(replica: Replica, log: Log<SimDir>, growth: Growth) -> Self {
         Self {
             replica,
             inbox: VecDeque::new(),
@@ -253,6 +254,7 @@ impl Running {
             crash_in_round: None,
             leads: None,
             log,
+            growth,
             jobs: VecDeque::new(),
             group: None,
             snapshot: Snapshot::None,

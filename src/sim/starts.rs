@@ -15,7 +15,14 @@ use crate::disk::dir::Dir;
 use crate::disk::log::{Log, Recovery};
 use crate::paxos::record::Record;
 use crate::paxos::types::Slot;
+use crate::replica::growth::Growth;
 use crate::replica::{Config, Replica};
+
+/// How often a start crashes.
+const CRASH_IN_START_PER_MILLE: u64 = 200;
+
+/// Within this many changes: to remove what a crash left, to cut a torn end, to write down a loss.
+const STEPS_OF_START: u64 = 8;
 
 impl World {
     /// The process is gone, and with the power what was not synced. What the log thread was about
@@ -42,9 +49,10 @@ impl World {
                 self.on_durable(node, pending)?;
             }
         } else if let Snapshot::Writing(image) = &run.snapshot {
-            // P21: a snapshot is a dozen changes, and the trim behind it as many.
+            // P21: a snapshot is a dozen changes, and the trim behind it twice as many, most of them to
+            // remove files.
             let image = Arc::clone(image);
-            let changes = self.disk_dice.below(24);
+            let changes = self.disk_dice.below(36);
             let at = &mut self.nodes[node];
             at.trim_max = at.trim_max.max(Slot(image.applied()));
             at.dir.cut_power_after(u32::try_from(changes).expect("few"));
@@ -77,8 +85,29 @@ impl World {
         if at.running.is_some() || at.stays_down {
             return Ok(());
         }
-        match self.open_log(node) {
+        // P42: a crash may strike again in any step of the start after it.
+        if self.disk_dice.chance(CRASH_IN_START_PER_MILLE) {
+            let changes = self.disk_dice.below(STEPS_OF_START);
+            let changes = u32::try_from(changes).expect("few");
+            self.nodes[node].dir.cut_power_after(changes);
+        }
+        let opened = self.open_log(node);
+        let power_went = self.nodes[node].dir.power_is_back();
+        match opened {
             Ok((log, recovery)) => self.start_from(node, log, recovery),
+            Err(error) if power_went => {
+                tell!(self, "n{} crash in its start: {error}", node + 1);
+                self.counts.one(Seen::CrashedInStart);
+                self.nodes[node].failed_starts += 1;
+                let dir = &self.nodes[node].dir;
+                self.nodes[node].dir = if self.disk_dice.chance(500) {
+                    dir.after_power_loss(&mut self.disk_dice)
+                } else {
+                    dir.after_kill()
+                };
+                self.clock.after(START_AGAIN, Due::Start { node });
+                Ok(())
+            }
             Err(LogError::Io { .. }) => {
                 self.nodes[node].failed_starts += 1;
                 self.clock.after(START_AGAIN, Due::Start { node });
@@ -179,6 +208,7 @@ impl World {
             deadline_ticks: self.plan.deadline_ticks,
             preload: self.preload.clone(),
         };
+        let growth = Growth::new(self.plan.log_bytes_max, recovery.snapshot_bytes);
         let (mut replica, start) = Replica::recover(config, recovery.snapshot, &remembered);
         if let Err(LogError::Io { .. }) = log
             .append(std::slice::from_ref(&start))
@@ -210,7 +240,7 @@ impl World {
         let news = self.watch.look(id, &mut replica, &status)?;
         self.on_news(news)?;
         let at = &mut self.nodes[node];
-        at.running = Some(Running::new(replica, log));
+        at.running = Some(Running::new(replica, log, growth));
         let life = at.life;
         let wait = self.node_dice.below(at.tick);
         self.clock.after(wait, Due::Tick { node, life });

@@ -146,6 +146,7 @@ impl World {
             let wait = self.disk_dice.between(MS..=SNAPSHOT_MAX);
             let life = self.nodes[node].life;
             self.clock.after(wait, Due::Written { node, life });
+            run.growth.on_image(run.log.written_bytes());
             run.snapshot = Snapshot::Writing(image);
         }
         let crash = run.crash_in_round;
@@ -210,7 +211,7 @@ impl World {
                     tell!(self, "{id} recover");
                     Input::AcceptorRecovered(acceptor)
                 }
-                Arrival::Grown => Input::Snapshot,
+                Arrival::Grown(wanted) => Input::Snapshot(wanted),
                 Arrival::Kept(image) => Input::Kept(image),
                 Arrival::Stop => {
                     run.stopping = true;
@@ -383,15 +384,15 @@ impl World {
 
     // --- Snapshots ---
 
-    /// Asks for a snapshot when the log has grown, as `server::recorder` does.
+    /// Asks for a snapshot when the log has grown, by the rule that `server::recorder` has.
     fn want_snapshot(&mut self, node: usize) {
         let Some(run) = &mut self.nodes[node].running else {
             return;
         };
-        let grown = run.log.wants_trim(self.plan.log_bytes_max);
-        if grown && matches!(run.snapshot, Snapshot::None) {
-            run.snapshot = Snapshot::Wanted;
-            self.tell_core(node, Arrival::Grown);
+        if matches!(run.snapshot, Snapshot::None)
+            && let Some(wanted) = run.growth.news(run.log.written_bytes())
+        {
+            self.tell_core(node, Arrival::Grown(wanted));
         }
     }
 
@@ -549,7 +550,8 @@ impl World {
 
 /// What the snapshot's thread does, and the log thread after it.
 pub(super) fn keep_image(run: &mut Running, dir: &SimDir, image: &Store) -> Result<(), LogError> {
-    snapshot::write(dir, image)?;
+    let bytes = snapshot::write(dir, image)?;
+    run.growth.on_snapshot(bytes);
     run.log.trim(Slot(image.applied()))?.run()
 }
 

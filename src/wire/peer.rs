@@ -298,6 +298,9 @@ fn write_heartbeat(out: &mut Vec<u8>, beat: &Heartbeat) {
             " {connected} {acceptor} {decided} {applied} {hash:016x} {life} {sound} {slow}"
         ),
     );
+    if beat.saving {
+        out.extend_from_slice(b" saving");
+    }
 }
 
 fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
@@ -503,6 +506,13 @@ fn parse_heartbeat(tokens: &mut Tokens<'_>) -> Result<Heartbeat, ParseError> {
         .filter(|text| text.len() == 16 && !text.starts_with('+'))
         .and_then(|text| u64::from_str_radix(text, 16).ok())
         .ok_or_else(|| ParseError::at("a hash of 16 hex digits", &hash))?;
+    let life = tokens.parse(LIFE)?;
+    let sound = parse_either(tokens, "sound", "asking")?;
+    let slow = parse_either(tokens, "slow", "prompt")?;
+    let saving = tokens.rest() == b"saving";
+    if saving {
+        tokens.need("saving")?;
+    }
     Ok(Heartbeat {
         stance,
         connected,
@@ -510,9 +520,10 @@ fn parse_heartbeat(tokens: &mut Tokens<'_>) -> Result<Heartbeat, ParseError> {
         decided,
         applied,
         hash,
-        life: tokens.parse(LIFE)?,
-        sound: parse_either(tokens, "sound", "asking")?,
-        slow: parse_either(tokens, "slow", "prompt")?,
+        life,
+        sound,
+        slow,
+        saving,
     })
 }
 
@@ -649,14 +660,21 @@ mod tests {
     fn heartbeat() -> impl Strategy<Value = Heartbeat> {
         (
             stance(),
-            any::<(bool, bool, bool, bool)>(),
+            any::<(bool, bool, bool, bool, bool)>(),
             slot(),
             slot(),
             any::<u64>(),
             life(),
         )
             .prop_map(
-                |(stance, (connected, acceptor_up, sound, slow), decided, applied, hash, life)| {
+                |(
+                    stance,
+                    (connected, acceptor_up, sound, slow, saving),
+                    decided,
+                    applied,
+                    hash,
+                    life,
+                )| {
                     Heartbeat {
                         stance,
                         connected,
@@ -667,6 +685,7 @@ mod tests {
                         life,
                         sound,
                         slow,
+                        saving,
                     }
                 },
             )

@@ -11,7 +11,7 @@ use super::super::error::{Context, LogError};
 use super::super::gaps::Gap;
 use super::super::recall::Recall;
 use super::super::scan::{self, End, segment_name};
-use super::super::snapshot;
+use super::super::snapshot::{self, Newest};
 use super::{Carry, Cut, First, Log, Older, Options, Segment, SharedSpare};
 use super::{make_first, remove_in_progress};
 use crate::kv::store::Store;
@@ -31,6 +31,8 @@ pub struct Recovery {
     pub damage: Vec<Damage>,
     /// The state of the newest whole snapshot.
     pub snapshot: Option<Store>,
+    /// Its length in bytes, 0 without one.
+    pub snapshot_bytes: usize,
     /// Why newer snapshots are not used.
     pub snapshot_damage: Vec<SnapshotDamage>,
 }
@@ -55,7 +57,11 @@ impl<D: Dir> Log<D> {
         } = recall;
         // First, for the room.
         remove_in_progress(&dir)?;
-        let (snapshot, snapshot_damage) = snapshot::newest(&dir, carry.trim())?;
+        let Newest {
+            store: snapshot,
+            bytes: snapshot_bytes,
+            damage: snapshot_damage,
+        } = snapshot::newest(&dir, carry.trim())?;
         let cut = Cut::of(&dir, &end);
         let damage: Vec<Damage> = end.news().cloned().chain(contradiction).collect();
         let mut log = Self::opened(dir, options, carry, &end)?;
@@ -68,6 +74,7 @@ impl<D: Dir> Log<D> {
             cut,
             damage,
             snapshot,
+            snapshot_bytes,
             snapshot_damage,
         };
         Ok((log, recovery))
@@ -77,7 +84,11 @@ impl<D: Dir> Log<D> {
     fn begin_again(dir: D, options: Options) -> Result<(Self, Recovery), LogError> {
         remove_in_progress(&dir)?;
         let mut carry = Carry::default();
-        let (snapshot, snapshot_damage) = snapshot::newest(&dir, carry.trim())?;
+        let Newest {
+            store: snapshot,
+            bytes: snapshot_bytes,
+            damage: snapshot_damage,
+        } = snapshot::newest(&dir, carry.trim())?;
         let segment = make_first(&dir, &options, &[Body::Record(Record::Lost)])?;
         carry.fold(&Record::Lost);
         let recovery = Recovery {
@@ -87,6 +98,7 @@ impl<D: Dir> Log<D> {
                 dir: dir.path_of(""),
             }],
             snapshot,
+            snapshot_bytes,
             snapshot_damage,
         };
         // Behind the head and the one line with it.
@@ -108,9 +120,11 @@ impl<D: Dir> Log<D> {
         let path = || dir.path_of(&name);
         let file = dir.open(&name).context("open", path)?;
         // The last group may never have been synced, or its sync may have failed and left pages that
-        // count as clean (P37): written again, so that what is read here is durable.
+        // count as clean (P37): written again, so that what is read here is durable. So are the zeros
+        // up to the end: of a torn end that a start before this one has cut, without its sync, the disk
+        // may still hold more than the next line covers.
         let mut tail = end.group.clone();
-        tail.resize(tail.len() + end.torn_bytes, 0);
+        tail.resize(last.bytes.max(end.at() + end.torn_bytes) - end.group_at, 0);
         file.write_at(end.group_at, &tail).context("write", path)?;
         file.sync().context("sync", path)?;
         dir.sync_names().context("sync", || dir.path_of(""))?;
@@ -140,9 +154,11 @@ impl<D: Dir> Log<D> {
         segment: Segment<D::File>,
         (first, carry, next): (First, Carry, u64),
     ) -> Self {
+        let held = older.iter().map(|older| older.bytes).sum::<usize>() + segment.at;
         Self {
             dir,
             options,
+            written_bytes: held as u64,
             older,
             segment,
             first,
@@ -152,7 +168,6 @@ impl<D: Dir> Log<D> {
             kept: Vec::new(),
             lines: Vec::new(),
             spare: SharedSpare::none(),
-            trimmed_bytes: 0,
             syncs: Arc::default(),
             failed: false,
         }

@@ -8,7 +8,7 @@
 //! says what is to go, and a helper thread may remove it while the log goes on.
 
 use super::super::body::{Body, First};
-use super::super::dir::Dir;
+use super::super::dir::{Dir, remove_in_steps};
 use super::super::error::{Context, LogError};
 use super::super::scan::segment_name;
 use super::super::snapshot;
@@ -44,7 +44,6 @@ impl<D: Dir> Log<D> {
             let mut names = log.forget_before_first();
             let snapshots = snapshots.into_iter().filter(|&slot| slot < upto);
             names.extend(snapshots.map(snapshot::name_of));
-            log.trimmed_bytes = log.bytes();
             let dir = log.dir.clone();
             Ok(Removal { dir, names })
         })
@@ -80,9 +79,7 @@ impl<D: Dir> Removal<D> {
     /// Removes them, the oldest first; durable when this returns.
     pub fn run(self) -> Result<(), LogError> {
         for name in &self.names {
-            self.dir
-                .remove(name)
-                .context("remove", || self.dir.path_of(name))?;
+            remove_in_steps(&self.dir, name).context("remove", || self.dir.path_of(name))?;
         }
         self.dir
             .sync_names()

@@ -8,6 +8,7 @@ mod printing;
 mod random;
 mod snapshots;
 mod trim;
+mod twice;
 mod writer;
 
 use super::dir::Dir;

@@ -266,7 +266,19 @@ impl Dir for Mixing {
         unreachable!("printing only reads")
     }
 
+    fn bytes_of(&self, _: &str) -> std::io::Result<usize> {
+        unreachable!("printing only reads")
+    }
+
+    fn truncate(&self, _: &str, _: usize) -> std::io::Result<()> {
+        unreachable!("printing only reads")
+    }
+
     fn remove(&self, _: &str) -> std::io::Result<()> {
+        unreachable!("printing only reads")
+    }
+
+    fn removal_step_bytes(&self) -> usize {
         unreachable!("printing only reads")
     }
 

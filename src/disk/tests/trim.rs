@@ -214,23 +214,33 @@ fn a_log_that_is_trimmed_is_bounded_for_ever() {
     assert!(segments(&dir).len() < 8);
 }
 
+/// What was written counts on over segments, trims and starts.
 #[test]
-fn a_trim_is_wanted_at_half_of_the_bound_and_again_a_quarter_later() {
+fn the_bytes_that_a_log_has_written_are_told() {
     let dir = MemDir::new();
     let mut log = new_log(&dir, TINY);
-    assert_eq!(log.bytes(), 150);
-    assert!(log.wants_trim(298) && !log.wants_trim(300));
-    commit(&mut log, &accepts(1..=3));
-    commit(&mut log, &accepts(4..=6));
-    snapshot::write(&dir, &store(1)).unwrap();
-    trim(&mut log, 1).unwrap();
-    assert_eq!(log.bytes(), 450, "slots 2 and 3 are still needed");
-    assert!(!log.wants_trim(400), "it would leave as much again");
-    commit(&mut log, &accepts(7..=9));
-    commit(&mut log, &accepts(10..=12));
-    assert_eq!(log.bytes(), 750);
-    assert!(log.wants_trim(1_000), "450 + 1000 / 4 is less");
-    assert!(!log.wants_trim(1_300), "450 + 1300 / 4 is more");
+    let lines = |dir: &MemDir| {
+        places(dir)
+            .iter()
+            .map(|place| place.bytes as u64)
+            .sum::<u64>()
+    };
+    assert_eq!(log.written_bytes(), lines(&dir));
+    for n in 1..=12 {
+        commit(&mut log, &[accept(n)]);
+    }
+    assert!(segments(&dir).len() > 2);
+    let before = lines(&dir);
+    assert_eq!(log.written_bytes(), before);
+    snapshot::write(&dir, &store(8)).unwrap();
+    trim(&mut log, 8).unwrap();
+    let after = log.written_bytes();
+    assert!(after > before && after < before + 300, "{before}, {after}");
+    // A start counts what is there.
+    let (log, recovery) = open(&dir, TINY);
+    assert!((1..after).contains(&log.written_bytes()));
+    let bytes = dir.read(&snapshot::name_of(Slot(8))).unwrap().len();
+    assert_eq!(recovery.snapshot_bytes, bytes);
 }
 
 /// A segment goes as a whole, and so a small log has small ones.

@@ -122,6 +122,7 @@ impl Alone {
             life,
             sound: true,
             slow: false,
+            saving: false,
         };
         self.notice(from, Notice::Heartbeat(beat));
     }

@@ -1,0 +1,225 @@
+//! When a snapshot is due, whose turn it is, and how far the log may grow: the one place with the rule.
+//!
+//! The log may take `max(least, 1.5 * last snapshot)` bytes. Of what was written since the last image,
+//! the first server takes its snapshot at three eighths of that, the leader as the last one at a half,
+//! the others in between; nobody while another one writes its own; and at five eighths whoever is left,
+//! whatever the others do, so that the rest is room to go on while the snapshot is written.
+//!
+//! So a snapshot is written after more than half its size of log (9/16): for each byte of the log less
+//! than 1 + 16/9 bytes go to the disk, where snapshots keep their size. While a store only grows, each
+//! snapshot is larger than the last, and it is less than 4. The price of a longer log is a longer start,
+//! and memory: what is accepted stays there until a snapshot holds it.
+
+use crate::paxos::quorum::Members;
+use crate::paxos::types::NodeId;
+
+/// In how many steps the turns come.
+const TURN_STEPS: u8 = 8;
+
+/// How much a server wants a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wanted {
+    /// As soon as its turn has come: so many of [`TURN_STEPS`] of the turns have.
+    Turn(u8),
+    /// Whatever the others do.
+    Now,
+}
+
+impl Wanted {
+    /// Whether a server of this rank, from 0 on, takes one. `busy`: another one writes a snapshot.
+    pub fn is_due(self, rank: usize, servers: usize, busy: bool) -> bool {
+        match self {
+            Self::Now => true,
+            Self::Turn(step) => {
+                let last = servers.saturating_sub(1);
+                !busy && usize::from(step) * last >= rank * usize::from(TURN_STEPS)
+            }
+        }
+    }
+}
+
+/// Which turn a server has: in the order of their numbers, the leader last.
+pub fn rank(me: NodeId, leader: Option<NodeId>, members: &Members) -> usize {
+    if leader == Some(me) {
+        return members.size() - 1;
+    }
+    members
+        .iter()
+        .filter(|&node| node < me && leader != Some(node))
+        .count()
+}
+
+/// How much a log that may take `bytes_max` wants a snapshot, `grown` bytes after the last image.
+fn wanted(grown: usize, bytes_max: usize) -> Option<Wanted> {
+    let eighth = (bytes_max / 8).max(1);
+    if grown >= 5 * eighth {
+        return Some(Wanted::Now);
+    }
+    let beyond = grown.checked_sub(3 * eighth)?;
+    let step = beyond.saturating_mul(usize::from(TURN_STEPS)) / eighth;
+    let step = u8::try_from(step).unwrap_or(u8::MAX);
+    Some(Wanted::Turn(step.min(TURN_STEPS)))
+}
+
+/// How a log has grown since its last snapshot.
+#[derive(Debug)]
+pub struct Growth {
+    least: usize,
+    snapshot_bytes: usize,
+    /// What the log had written when the last image was taken.
+    image_at: u64,
+    told: Option<Wanted>,
+}
+
+impl Growth {
+    /// Of a log that may always take `least` bytes, with a last snapshot of so many, 0 if there is none.
+    pub fn new(least: usize, snapshot_bytes: usize) -> Self {
+        Self {
+            least,
+            snapshot_bytes,
+            image_at: 0,
+            told: None,
+        }
+    }
+
+    /// How many bytes the log may take. At this bound it waits for the snapshot that is being written.
+    pub fn bytes_max(&self) -> usize {
+        let by_snapshot = self.snapshot_bytes.saturating_add(self.snapshot_bytes / 2);
+        self.least.max(by_snapshot)
+    }
+
+    /// How much a snapshot is wanted, if that is more than was said since the last image. `written`: all
+    /// that the log has written.
+    pub fn news(&mut self, written: u64) -> Option<Wanted> {
+        let grown = usize::try_from(written - self.image_at).unwrap_or(usize::MAX);
+        let wanted = wanted(grown, self.bytes_max());
+        if wanted <= self.told {
+            return None;
+        }
+        self.told = wanted;
+        wanted
+    }
+
+    /// An image was taken, to be written as a snapshot.
+    pub fn on_image(&mut self, written: u64) {
+        self.image_at = written;
+        self.told = None;
+    }
+
+    /// It is durable, and so large.
+    pub fn on_snapshot(&mut self, bytes: usize) {
+        self.snapshot_bytes = bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u8) -> NodeId {
+        NodeId::new(number).unwrap()
+    }
+
+    #[test]
+    fn the_leader_has_the_last_turn_and_the_others_theirs_by_number() {
+        let members = Members::new((1..=3).map(node)).unwrap();
+        let ranks = |leader| [1, 2, 3].map(|n| rank(node(n), leader, &members));
+        assert_eq!(ranks(None), [0, 1, 2]);
+        assert_eq!(ranks(Some(node(1))), [2, 0, 1]);
+        assert_eq!(ranks(Some(node(2))), [0, 2, 1]);
+        assert_eq!(ranks(Some(node(3))), [0, 1, 2]);
+    }
+
+    #[test]
+    fn turns_come_between_three_and_four_eighths_and_at_five_nobody_waits() {
+        let due = |grown, rank, busy| {
+            wanted(grown, 800).is_some_and(|wanted| wanted.is_due(rank, 3, busy))
+        };
+        let first = |rank, busy| (0..).find(|&grown| due(grown, rank, busy)).unwrap();
+        assert_eq!([0, 1, 2].map(|rank| first(rank, false)), [300, 350, 400]);
+        assert_eq!([0, 1, 2].map(|rank| first(rank, true)), [500, 500, 500]);
+        assert!(Wanted::Turn(0).is_due(0, 1, false), "a server alone");
+    }
+
+    #[test]
+    fn the_bound_is_the_least_or_one_and_a_half_snapshots() {
+        let mut growth = Growth::new(1_000, 0);
+        assert_eq!(growth.bytes_max(), 1_000);
+        growth.on_snapshot(600);
+        assert_eq!(growth.bytes_max(), 1_000);
+        growth.on_snapshot(4_000);
+        assert_eq!(growth.bytes_max(), 6_000);
+        assert_eq!(Growth::new(1_000, 4_000).bytes_max(), 6_000);
+    }
+
+    #[test]
+    fn each_step_is_told_once_and_an_image_begins_anew() {
+        let mut growth = Growth::new(800, 0);
+        assert_eq!(growth.news(299), None);
+        assert_eq!(growth.news(300), Some(Wanted::Turn(0)));
+        assert_eq!(growth.news(312), None);
+        assert_eq!(growth.news(313), Some(Wanted::Turn(1)));
+        assert_eq!(growth.news(700), Some(Wanted::Now));
+        assert_eq!(growth.news(9_000), None);
+        growth.on_image(9_000);
+        assert_eq!(growth.news(9_299), None);
+        assert_eq!(growth.news(9_300), Some(Wanted::Turn(0)));
+    }
+
+    /// Three servers write the same log. A snapshot takes as long as `slow` eighths of its size of log.
+    /// Returns how many bytes were written per byte of log, the most snapshots at one time, and the
+    /// longest log since an image, in hundredths of the bound.
+    fn run(grows: bool, slow: usize) -> (f64, usize, usize) {
+        const MIB: usize = 1 << 20;
+        let members = Members::new((1..=3).map(node)).unwrap();
+        let mut logs: Vec<_> = (0..3).map(|_| Growth::new(64 * MIB, 0)).collect();
+        let mut want = [None; 3];
+        let mut ends = [None::<(usize, usize)>; 3];
+        let (mut snapshots, mut most, mut longest) = (0, 0, 0);
+        let end = 4_000;
+        for at in 1..=end {
+            for (n, log) in logs.iter_mut().enumerate() {
+                if let Some((_, bytes)) = ends[n].take_if(|(until, _)| at >= *until) {
+                    log.on_snapshot(bytes);
+                }
+                let written = (at * MIB) as u64;
+                want[n] = log.news(written).or(want[n]);
+                let busy = (0..3).any(|other| other != n && ends[other].is_some());
+                let rank = rank(node(u8::try_from(n + 1).unwrap()), Some(node(2)), &members);
+                if ends[n].is_none() && want[n].is_some_and(|want| want.is_due(rank, 3, busy)) {
+                    let bytes = if grows { at } else { at.min(400) } * MIB;
+                    let grown = usize::try_from(written - log.image_at).unwrap();
+                    longest = longest.max(grown * 100 / log.bytes_max());
+                    log.on_image(written);
+                    want[n] = None;
+                    ends[n] = Some((at + bytes * slow / 8 / MIB, bytes));
+                    snapshots += bytes;
+                }
+            }
+            most = most.max(ends.iter().flatten().count());
+        }
+        let per_byte = 1.0 + snapshots as f64 / (3 * end * MIB) as f64;
+        (per_byte, most, longest)
+    }
+
+    #[test]
+    fn less_than_three_bytes_are_written_per_byte_of_the_log() {
+        let (per_byte, most, longest) = run(false, 1);
+        assert!((1.5..3.0).contains(&per_byte), "{per_byte}");
+        assert_eq!(most, 1, "servers take turns");
+        assert!(longest < 65, "{longest}");
+        // While the store only grows.
+        let (per_byte, most, longest) = run(true, 1);
+        assert!((2.0..4.0).contains(&per_byte), "{per_byte}");
+        assert!(most <= 1 && longest < 65, "{most}, {longest}");
+    }
+
+    /// Snapshots so slow that three of them do not fit behind each other.
+    #[test]
+    fn a_server_whose_turn_does_not_come_never_reaches_its_bound() {
+        for grows in [false, true] {
+            let (per_byte, most, longest) = run(grows, 4);
+            assert!(most > 1 && longest < 65, "{per_byte}, {most}, {longest}");
+        }
+    }
+}
