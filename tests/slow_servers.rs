@@ -366,7 +366,7 @@ fn assert_sent_once(mut world: World, at_leader: bool, at_once: usize, case: &st
 /// Without loss nothing crosses a slow link twice: 100 values of 100 KB, 50 ms one way and more.
 #[test]
 fn what_is_on_its_way_is_not_sent_again() {
-    for (one_way, at_once) in [(0, 4), (5, 1), (5, 4), (5, 100), (20, 4), (20, 100)] {
+    for (one_way, at_once) in [(0, 4), (2, 4), (5, 1), (5, 4), (5, 100)] {
         for at_leader in [true, false] {
             let mut world = World::new(3, 1, one_way);
             world.until_led(300);

@@ -10,6 +10,8 @@
 //! * Answers to what was sent twice are not measured (Karn's rule), and the wait doubles, up to
 //!   [`DOUBLED_TICKS_MAX`], until there is an answer that is. Where it cannot double any more, they are
 //!   measured from the first sending: a path that has become that slow would never be known else.
+//! * An outage is no path: one long answer prolongs the wait to [`DOUBLED_TICKS_MAX`] at most, and only
+//!   a row of them, with no short one, any further.
 //! * While the peer answers what was sent before, what was sent later is on its way, however long it has
 //!   to queue; so a question is overdue only if the peer has answered a later one, or none for as long.
 //! * When a link comes up, or a peer's acceptor, what was sent before is lost, and due at once.
@@ -34,9 +36,9 @@ pub const WAIT_TICKS_MAX: u64 = 300;
 /// long.
 pub const DOUBLED_TICKS_MAX: u64 = 40;
 
-/// Answers that took more than so many times the shortest were held up by an outage: they prolong the
-/// wait no further, or what is lost next would wait as long as that outage.
-const OUTAGE_FACTOR: u64 = 3;
+/// Answers that take longer than this much of the shortest, in percent, are held up by an outage: they
+/// prolong the wait no further, or what is lost next would wait as long as that outage.
+const OUTAGE_PERCENT: u64 = 150;
 
 /// A question that waits for its answer: when it was sent first, and last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,7 +86,7 @@ pub struct Pace {
 impl Pace {
     fn undoubled(&self) -> u64 {
         let wait = self.measured.map_or(WAIT_TICKS_FIRST, |(mean, deviation)| {
-            let most = (OUTAGE_FACTOR * self.shortest).max(DOUBLED_TICKS_MAX);
+            let most = (self.shortest * OUTAGE_PERCENT / 100).max(DOUBLED_TICKS_MAX);
             ((mean + 4 * deviation).div_ceil(8) + 1).min(most)
         });
         wait.clamp(WAIT_TICKS_MIN, WAIT_TICKS_MAX)
@@ -126,13 +128,16 @@ impl Pace {
 
     /// The peer has answered.
     pub fn on_answer(&mut self, asked: Asked, now: u64) {
+        // Those that come together were held up together: one of them tells enough.
+        let first = now > self.answered;
         self.answered = now;
+        let at_most = self.doubled > 0 && self.wait() >= DOUBLED_TICKS_MAX;
         if asked.is_once() {
             self.passed = self.passed.max(asked.last);
             self.doubled = 0;
-            self.measure(now.saturating_sub(asked.last));
-        } else if self.doubled > 0 && self.wait() >= DOUBLED_TICKS_MAX {
-            self.measure(now.saturating_sub(asked.first));
+        }
+        if first && (asked.is_once() || at_most) {
+            self.measure(now.saturating_sub(asked.first), asked.is_once());
         }
     }
 
@@ -142,12 +147,14 @@ impl Pace {
         self.lost = Some(now);
     }
 
-    fn measure(&mut self, took: u64) {
-        // A path that became longer is believed little by little.
-        self.shortest = match self.measured {
-            None => took,
-            Some(_) => took.min(self.shortest + 1),
+    fn measure(&mut self, took: u64, sure: bool) {
+        // A path that is longer than was thought is believed little by little.
+        let believed = match self.measured {
+            None if sure => took,
+            None => DOUBLED_TICKS_MAX * 100 / OUTAGE_PERCENT,
+            Some(_) => self.shortest + self.shortest / 8 + 1,
         };
+        self.shortest = took.min(believed);
         let took = 8 * took.min(WAIT_TICKS_MAX);
         self.measured = Some(match self.measured {
             None => (took, took / 2),
@@ -187,7 +194,7 @@ mod tests {
     fn the_wait_is_a_little_more_than_answers_take() {
         assert_eq!(Pace::default().wait(), WAIT_TICKS_FIRST);
         assert_eq!(measured(0, 100).wait(), WAIT_TICKS_MIN);
-        for took in [4, 10, 40, 100] {
+        for took in [4, 10, 40] {
             let wait = measured(took, 1_000).wait();
             assert!(
                 (took + 1..=took + took / 4 + 3).contains(&wait),
@@ -199,6 +206,10 @@ mod tests {
         let mut pace = Pace::default();
         pace.on_answer(Asked::new(0), 10);
         assert!(pace.wait() >= 30);
+        // Of those that come together only one counts.
+        let before = pace.wait();
+        pace.on_answer(Asked::new(9), 10);
+        assert_eq!(pace.wait(), before);
     }
 
     /// While a peer answers what was sent before, what was sent later is on its way.
