@@ -304,7 +304,7 @@ impl Stage {
             "slow" => drop(self.slow.insert(id)),
             "fast" => drop(self.slow.remove(&id)),
             "sync" => self.cluster.sync_all(id),
-            "snapshot" => self.cluster.round(id, [Input::Snapshot]),
+            "snapshot" => self.cluster.round(id, [Input::Snapshot(Wanted::Now)]),
             "wipe" => self.cluster.wipe(id),
             "lose-snapshot" => self.cluster.lose_snapshot(id),
             "crash" => {
