@@ -48,6 +48,7 @@ use quince::paxos::message::{Message, Notice};
 use quince::paxos::record::Record;
 use quince::paxos::types::{NodeId, Slot};
 use quince::replica::Input;
+use quince::replica::growth::Wanted;
 use quince::wire::peer::parse_message;
 
 /// `until` gives up after so many ticks.
