@@ -417,53 +417,6 @@ fn a_life_without_a_start_is_no_panic() {
     decides(&mut cluster, "a life without a start");
 }
 
-/// I2: a value that is told under a higher ballot than the promise that tells it is not written down, so
-/// the next start finds nothing that goes back.
-#[test]
-fn a_promise_with_a_value_above_itself_is_not_counted() {
-    for state in [State::Candidate, State::Recalling] {
-        let mut cluster = cluster(state);
-        let ballot = prepared(&cluster).expect("it prepared");
-        let start = lines(&cluster)
-            .iter()
-            .find_map(|line| {
-                Some(
-                    line.strip_prefix("outdated ")?
-                        .split_once('.')?
-                        .0
-                        .to_owned(),
-                )
-            })
-            .expect("its start");
-        let higher = ballot.round + 900;
-        let decided = cluster.status(node(3)).decided.0;
-        for from in 2..=4 {
-            let line = format!(
-                "promise {ballot} s1 s{decided} end n1.{start} s{} b{higher}.2 \"noop\"",
-                decided + 1
-            );
-            let line = if start == "1" {
-                line.replace(" n1.1", "")
-            } else {
-                line
-            };
-            let message = parse_message(line.as_bytes()).expect("a promise");
-            if cluster.nodes().contains(&node(from)) {
-                cluster.put(node(from), node(N1), message);
-                cluster.deliver(node(from), node(N1), 0, usize::MAX);
-            }
-        }
-        cluster.sync_all(node(N1));
-        let written = cluster.synced(node(N1)).iter();
-        let above = |r: &&Record| matches!(r, Record::Accept(b, ..) if b.round == higher);
-        assert_eq!(written.filter(above).count(), 0);
-        decides(&mut cluster, "a promise above itself");
-        cluster.crash(node(N1), 0);
-        cluster.restart(node(N1));
-        decides(&mut cluster, "a promise above itself, and a restart");
-    }
-}
-
 /// P50, P52: names that n2 has not given void none that it gives.
 #[test]
 fn a_name_that_a_server_did_not_give_is_not_decided() {

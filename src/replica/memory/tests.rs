@@ -481,6 +481,23 @@ fn a_recall_brings_what_is_missing_and_nothing_else() {
     assert_eq!(alone.out.records, records);
 }
 
+/// I2: a value told under a higher ballot than the promise would be written down before that promise, which
+/// then goes back at the next start.
+#[test]
+fn a_promise_of_a_value_above_its_ballot_does_not_count() {
+    let (mut alone, recalled) = recalling(&[Record::Lost]);
+    let told = Accepted {
+        slot: Slot(1),
+        ballot: ballot(recalled.round + 1, 2),
+        value: value("told"),
+    };
+    for promiser in 2..=4 {
+        alone.is_promised(promiser, recalled, vec![told.clone()]);
+        assert_eq!(alone.out.records, []);
+    }
+    assert!(!alone.is_sound());
+}
+
 /// A recall that was refused is tried again, and not at once: who refused it may be leading.
 #[test]
 fn a_refused_recall_is_tried_again_after_a_while() {
