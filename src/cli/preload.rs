@@ -110,7 +110,10 @@ fn parse(file: impl Read, path: &str) -> Result<Entries, PreloadError> {
             found,
         };
         let rest = &text[at..];
-        let line = rest.split(is_line_end).next().unwrap_or_default();
+        let line = rest
+            .split(|&byte| is_line_end(byte))
+            .next()
+            .unwrap_or_default();
         if trim(line).is_empty() || trim(line).starts_with(b"#") {
             // Not for the CSV reader: a quote in a comment means nothing.
             at += line.len() + 1;
@@ -128,7 +131,7 @@ fn parse(file: impl Read, path: &str) -> Result<Entries, PreloadError> {
     Ok(entries)
 }
 
-fn is_line_end(byte: &u8) -> bool {
+fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
@@ -198,7 +201,7 @@ fn as_meant<'a>(
             at += 1; // the comma
         }
         if text.get(at) == Some(&b'"') {
-            let quotes = field.iter().filter(|&&byte| byte == b'"').count();
+            let quotes = field.split(|&byte| byte == b'"').count() - 1;
             at += 1 + field.len() + quotes;
             if text.get(at) != Some(&b'"') {
                 return wrong("a quote at the end of what begins with one");

@@ -203,6 +203,7 @@ impl fmt::Display for Probe {
 
 /// What a node says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a word of its own")]
 pub struct Heartbeat {
     /// What it does about leading.
     pub stance: Stance,

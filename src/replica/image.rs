@@ -205,8 +205,8 @@ impl Replica {
         let begins = *place == start() && self.may_begin(from);
         if begins {
             // It answers what the values were asked for with.
-            let pace = self.paces.of(from);
-            self.catchup.on_progress(from, None, pace, self.now, out);
+            let sender = self.paces.of(from);
+            self.catchup.on_progress(from, None, sender, self.now, out);
             self.give_up_image(out);
             info!("fetching a snapshot that holds all up to {slot} from {from}");
             self.images.incoming = Some(Incoming {
