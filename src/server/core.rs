@@ -1,8 +1,9 @@
 //! The core thread: owns the replica, takes everything that waits, steps it, hands out.
 //!
-//! It waits for nothing but its channel, with one exception: when so much waits for the disk that
-//! the memory would fill, it waits for the disk. Its heartbeats stop with it then, so a leader whose
-//! disk is too slow loses the lead (P35).
+//! It waits for its channel; for the store's lock, when it applies, which nobody holds for longer than a
+//! few hundred keys take (`replica/shared.rs`); and, when so much waits for the disk that the memory would
+//! fill, for the disk. Its heartbeats stop with it then, so a leader whose disk is too slow loses the
+//! lead (P35).
 
 use std::collections::HashMap;
 use std::sync::Arc;
