@@ -154,7 +154,7 @@ fn many(args: &Args) -> Result<(), Failure> {
     if let Some((settings, life)) = sums.failed.take() {
         return Err(told_failure(&settings, &life));
     }
-    print!("{}", summary(&sums, lived, seconds));
+    io::stdout().write_all(summary(&sums, lived, seconds).as_bytes())?;
     let broken = args.profile.broken_promises(&sums.counts, lived);
     if broken.is_empty() {
         return Ok(());
