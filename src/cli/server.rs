@@ -124,7 +124,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SPAN", requires = "fail_every")]
     recover_after: Option<Span>,
 
-    /// Take FAIL and RECOVER from clients
+    /// Take FAIL, RECOVER and SLOW from clients
     #[arg(long)]
     allow_fail: bool,
 
