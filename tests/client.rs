@@ -242,6 +242,8 @@ fn what_means_one_server_is_never_sent_to_another() {
     client.prefer(2);
     let error = client.ask(&Request::Recover).unwrap_err();
     assert!(matches!(error, Error::NotDone { .. }), "{error:?}");
+    let error = client.ask(&Request::Slow(30)).unwrap_err();
+    assert!(matches!(error, Error::NotDone { .. }), "{error:?}");
     assert_eq!(second.received(), [""; 0]);
     client.prefer(1);
     assert_eq!(client.ask(&Request::Fail).unwrap().reply, Reply::Ok);

@@ -115,6 +115,12 @@ fn frozen_processes_and_failed_acceptors_cost_time_only() {
 }
 
 #[test]
+fn slow_disks_are_felt_and_cost_time_only() {
+    let out = one_wave(&[Kind::SlowDisk]);
+    assert_felt(&out, &[Kind::SlowDisk]);
+}
+
+#[test]
 fn partitions_whole_and_in_part_are_felt_and_survived() {
     for kinds in [&[Kind::CutLink, Kind::Split][..], &[Kind::Hub, Kind::Chain]] {
         let out = one_wave(kinds);

@@ -1,12 +1,17 @@
 //! Raw bytes against running servers: every request and reply of the client protocol, every error
 //! code, and every way to send lines badly.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "how long a write takes at least is measured by the clock"
+)]
+
 mod processes;
 
 use std::io::{ErrorKind, Write as _};
 use std::net::Shutdown;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use processes::{Cluster, Script, Wire, until};
 use socket2::SockRef;
@@ -110,10 +115,12 @@ fn every_request_has_its_replies() {
             ("GET c", &["VALUE de"]),
             ("FAIL", &["OK"]),
             ("RECOVER", &["OK"]),
+            ("SLOW 1000", &["OK"]),
+            ("SLOW 0", &["OK"]),
         ],
     );
-    assert_eq!(wire.ask("help"), "COUNT 26");
-    wire.lines(26);
+    assert_eq!(wire.ask("help"), "COUNT 27");
+    wire.lines(27);
     let status = cluster.status(1).expect("it runs");
     for (field, value) in [
         ("id", "n1"),
@@ -248,6 +255,8 @@ fn every_fault_of_a_client_has_its_code_and_the_connection_goes_on() {
         ("ONCE pear 1 PUT a c", "NO_SESSION"),
         ("FAIL", "FORBIDDEN"),
         ("RECOVER", "FORBIDDEN"),
+        ("SLOW 30", "FORBIDDEN"),
+        ("SLOW 1001", "BAD_REQUEST"),
     ] {
         let reply = wire.ask(request);
         let shown = &request[..request.len().min(40)];
@@ -278,6 +287,37 @@ fn after_the_deadline_a_read_is_not_done_and_a_write_unknown() {
     assert_eq!(wire.line(), "VALUE 1");
     assert_eq!(cluster.ask(1, "RECOVER"), "OK");
     assert_eq!(wire.ask("INCR a"), "VALUE 3");
+}
+
+/// A write needs the sync of two of the three, so of one that is slow; a read needs none.
+#[test]
+fn with_slow_disks_at_a_majority_writes_wait_for_them_and_reads_are_answered() {
+    const SLOW: Duration = Duration::from_millis(300);
+    let mut cluster = Cluster::start(3, &["--allow-fail"]);
+    let leader = cluster.until_led();
+    let took = |wire: &mut Wire, request: &str| {
+        let since = Instant::now();
+        assert_eq!(wire.ask(request), "OK", "{request}");
+        since.elapsed()
+    };
+    let slow = [leader, 1 + leader % 3];
+    for server in slow {
+        let request = format!("SLOW {}", SLOW.as_millis());
+        assert_eq!(cluster.ask(server, &request), "OK");
+    }
+    for server in cluster.servers() {
+        let mut wire = cluster.open(server);
+        let took = took(&mut wire, &format!("PUT a {server}"));
+        assert!(took >= SLOW, "n{server}: {took:?}");
+        assert_eq!(wire.ask("GET a"), format!("VALUE {server}"));
+    }
+    for server in slow {
+        assert_eq!(cluster.ask(server, "SLOW 0"), "OK");
+    }
+    let mut wire = cluster.open(leader);
+    until("writes are fast again", || {
+        (took(&mut wire, "PUT a 4") < SLOW).then_some(())
+    });
 }
 
 /// Before there is a leader nothing is handed on, so that everything is surely not done.

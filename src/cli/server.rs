@@ -108,7 +108,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     preload: Option<PathBuf>,
 
-    /// What the log on disk may always take, in MiB; it may take one and a half times the last
+    /// What the log on disk may always take, in MiB; it may take one and a half times the next
     /// snapshot if that is more. A snapshot is taken at about half, and what it holds leaves the log
     #[arg(long, value_name = "MIB", default_value_t = 64,
           value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
@@ -124,7 +124,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SPAN", requires = "fail_every")]
     recover_after: Option<Span>,
 
-    /// Take FAIL and RECOVER from clients
+    /// Take FAIL, RECOVER and SLOW from clients
     #[arg(long)]
     allow_fail: bool,
 

@@ -32,6 +32,7 @@ two of them, and concurrent clients; then lets waves of faults loose on it, draw
   restart                              SIGTERM, and a restart later
   freeze-one, freeze-minority          SIGSTOP, and SIGCONT later
   acceptors                            acceptors that fail, and recover later
+  slow-disk                            disks of one, some or all that take 20 to 60 ms longer for a sync
   wipe, flip, flip-snapshot            kill -9; the data directory emptied, or a byte flipped in the log
                                        or in the newest snapshot; a restart later
   cut-link, split, hub, chain          links cut: of a pair, of a minority, in part (closed or silent)

@@ -10,7 +10,7 @@
 //! | reads, `STATUS`, `PING`, `HELP`, `SESSION` | anything | a repeat does no harm |
 //! | `PUT`, `DELETE`, `CAS`, `INCR` | anything | as `ONCE session seq ...`, always under the same seq |
 //! | `ONCE ...` of the caller's own | anything | as it stands |
-//! | `FAIL`, `RECOVER`, `QUIT` | nothing | they mean one server and no other |
+//! | `FAIL`, `RECOVER`, `SLOW`, `QUIT` | nothing | they mean one server and no other |
 //!
 //! A sending is *in doubt* when the server may have run it: the reply was lost, or was `UNKNOWN`. It
 //! stays so until a later sending under the same seq gets its answer, which is the remembered one.
@@ -214,6 +214,7 @@ impl Repeat {
             Request::Write(Command::Write(_) | Command::Exec(_))
             | Request::Fail
             | Request::Recover
+            | Request::Slow(_)
             | Request::Quit => Self::Never,
         }
     }

@@ -96,17 +96,25 @@ impl Replica {
 
     /// Takes a snapshot if one is wanted and due, none is under way, and it would hold something new.
     pub(super) fn take_snapshot(&mut self, out: &mut Outbox) {
-        let images = &self.images;
-        let Some(wanted) = images.wanted else {
-            return;
-        };
-        if !images.keeping && self.applied > images.durable && self.is_turn(wanted) {
+        if self.is_snapshot_due(false) && self.is_snapshot_due(self.is_another_saving()) {
             let image = Arc::new(self.store.image());
             self.keep(image, out);
         }
     }
 
-    fn is_turn(&self, wanted: Wanted) -> bool {
+    /// Whether a snapshot is due here, but for another server that writes its own.
+    pub fn waits_with_snapshot(&self) -> bool {
+        self.is_snapshot_due(false) && !self.is_snapshot_due(self.is_another_saving())
+    }
+
+    fn is_snapshot_due(&self, busy: bool) -> bool {
+        let images = &self.images;
+        let Some(wanted) = images.wanted else {
+            return false;
+        };
+        if images.keeping || self.applied <= images.durable {
+            return false;
+        }
         let leader = match &self.proposer {
             Proposer::Leading(_) => Some(self.me),
             _ => self
@@ -114,12 +122,15 @@ impl Replica {
                 .leader(self.now)
                 .and_then(|leader| leader.ballot.node()),
         };
-        let busy = self.members.others(self.me).any(|node| {
-            let beat = self.election.heard(node, self.now);
-            beat.is_some_and(|beat| beat.saving)
-        });
         let rank = growth::rank(self.me, leader, &self.members);
         wanted.is_due(rank, self.members.size(), busy)
+    }
+
+    fn is_another_saving(&self) -> bool {
+        self.members.others(self.me).any(|node| {
+            let beat = self.election.heard(node, self.now);
+            beat.is_some_and(|beat| beat.saving)
+        })
     }
 
     fn keep(&mut self, image: Arc<Store>, out: &mut Outbox) {

@@ -45,6 +45,7 @@ use crate::replica::SharedStore;
 use crate::wire::client::Reply;
 
 use super::core::Event;
+use super::recorder::Syncs;
 use super::seldom::Seldom;
 use super::{Options, StartError, spawn};
 use about::Labels;
@@ -139,7 +140,7 @@ impl Clients {
         events: Sender<Event>,
         store: SharedStore,
         acceptor_alive: Arc<AtomicBool>,
-        syncs: Arc<AtomicU64>,
+        syncs: Syncs,
     ) -> Result<Self, StartError> {
         let (work_tx, work) = bounded(0);
         let open = Arc::new(Open {

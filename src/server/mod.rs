@@ -92,7 +92,7 @@ pub struct Options {
     pub preload: Vec<(Vec<u8>, Vec<u8>)>,
     /// After how long the acceptor fails, and after how long it recovers, each at random.
     pub failures: Option<Failures>,
-    /// Whether clients may `FAIL` and `RECOVER` the acceptor.
+    /// Whether clients may `FAIL` and `RECOVER` the acceptor, and `SLOW` the disk.
     pub allow_fail: bool,
     /// How long a request may wait for a majority.
     pub deadline: Duration,
@@ -218,7 +218,6 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
     let acceptor_alive = Arc::new(AtomicBool::new(true));
     let peers = Peers::start(options, &members, peer_listener, &events_tx)?;
     let outgoing = peers.outgoing();
-    let syncs = log.syncs();
     let recorder = recorder::start(
         log,
         home.dir().clone(),
@@ -227,6 +226,7 @@ pub fn run(options: &Options, stop: &Receiver<()>) -> Result<(), StartError> {
         Arc::clone(&outgoing),
         &events_tx,
     )?;
+    let syncs = recorder.syncs();
     let clients = Clients::start(
         options,
         clients_max,

@@ -12,8 +12,9 @@
 //! than its disk takes snapshots slows down, and does not fill the disk.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use log::{debug, info, warn};
@@ -78,12 +79,22 @@ pub(super) enum Told {
     Stopped,
 }
 
+/// The syncs of the log, for those who count them or make them slow.
+#[derive(Debug, Clone)]
+pub(super) struct Syncs {
+    /// How many were made.
+    pub(super) count: Arc<AtomicU64>,
+    /// How many milliseconds longer a commit takes: a client plays a slow disk.
+    pub(super) slow_ms: Arc<AtomicU64>,
+}
+
 /// The core's side of the log thread.
 #[derive(Debug)]
 pub(super) struct Recorder {
     jobs: Sender<Job>,
     told: Receiver<Told>,
     waiting_bytes: Arc<AtomicUsize>,
+    syncs: Syncs,
 }
 
 impl Recorder {
@@ -128,6 +139,11 @@ impl Recorder {
         self.waiting_bytes.load(Ordering::Relaxed)
     }
 
+    /// The syncs of the log.
+    pub(super) fn syncs(&self) -> Syncs {
+        self.syncs.clone()
+    }
+
     fn send(&self, job: Job) {
         self.jobs
             .send(job)
@@ -148,6 +164,10 @@ pub(super) fn start<D: Dir>(
     let (told_tx, told) = lane();
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
     let (done_tx, done) = lane();
+    let syncs = Syncs {
+        count: log.syncs(),
+        slow_ms: Arc::new(AtomicU64::new(0)),
+    };
     let thread = Thread {
         log,
         dir,
@@ -162,6 +182,7 @@ pub(super) fn start<D: Dir>(
         events: events.clone(),
         outgoing,
         waiting_bytes: Arc::clone(&waiting_bytes),
+        slow_ms: Arc::clone(&syncs.slow_ms),
         unsynced_bytes: 0,
     };
     spawn("log", move || thread.run())?;
@@ -169,6 +190,7 @@ pub(super) fn start<D: Dir>(
         jobs: jobs_tx,
         told,
         waiting_bytes,
+        syncs,
     })
 }
 
@@ -206,6 +228,7 @@ struct Thread<D: Dir> {
     events: Sender<Event>,
     outgoing: SharedOutgoing,
     waiting_bytes: Arc<AtomicUsize>,
+    slow_ms: Arc<AtomicU64>,
     /// Of records that were appended and need no sync of their own.
     unsynced_bytes: usize,
 }
@@ -394,6 +417,11 @@ impl<D: Dir> Thread<D> {
     }
 
     fn commit(&mut self) {
+        // Here, so that what waits for a slow disk waits for this too: the votes, and all jobs behind them.
+        let slow = Duration::from_millis(self.slow_ms.load(Ordering::Relaxed));
+        if !slow.is_zero() {
+            thread::sleep(slow);
+        }
         self.log
             .commit()
             .unwrap_or_else(|error| end_on_disk_failure(&error));

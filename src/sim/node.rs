@@ -157,6 +157,8 @@ pub(super) struct Running {
     pub(super) jobs: VecDeque<Job>,
     pub(super) group: Option<Group>,
     pub(super) snapshot: Snapshot,
+    /// A snapshot is due, and waits for another node's.
+    pub(super) snapshot_waits: bool,
     /// Appended, and not known to be durable.
     pub(super) pending: Vec<Record>,
     /// About how many bytes that is.
@@ -258,6 +260,7 @@ impl Running {
             jobs: VecDeque::new(),
             group: None,
             snapshot: Snapshot::None,
+            snapshot_waits: false,
             pending: Vec::new(),
             pending_bytes: 0,
         }

@@ -56,6 +56,7 @@ impl World {
             let at = &mut self.nodes[node];
             at.trim_max = at.trim_max.max(Slot(image.applied()));
             at.dir.cut_power_after(u32::try_from(changes).expect("few"));
+            self.counts.one(Seen::CrashedInSnapshot);
             // It may be whole: then what it committed is durable, and read back.
             let _ = keep_image(&mut run, &at.dir, &image);
         }

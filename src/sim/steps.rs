@@ -13,6 +13,7 @@ use super::node::{AcceptorState, Arrival, Crash, Group, Job, Running, Snapshot};
 use super::watch::{Checked, ensure};
 use super::world::{World, line, tell, text};
 use super::{Mistake, service};
+use crate::disk::dir::Dir;
 use crate::disk::{LogError, record, snapshot};
 use crate::kv::store::Store;
 use crate::outbox::{Outbox, To, needs_sync};
@@ -121,6 +122,11 @@ impl World {
         }
         let wall = self.nodes[node].wall(self.clock.now());
         run.replica.flush(wall, &mut out);
+        let waits = run.replica.waits_with_snapshot();
+        if waits && !run.snapshot_waits {
+            self.counts.one(Seen::SnapshotsWaited);
+        }
+        run.snapshot_waits = waits;
         let status = run.replica.status();
         self.look(node, &mut run, &status, &mut out)?;
         self.watch.on_handed(self.nodes[node].id, &out.records);
@@ -414,8 +420,12 @@ impl World {
         };
         let slot = Slot(image.applied());
         at.trim_max = at.trim_max.max(slot);
+        let oldest = oldest_segment(&at.dir);
         if let Err(error) = keep_image(run, &at.dir, &image) {
             return self.disk_failed(node, &error);
+        }
+        if oldest_segment(&at.dir) > oldest {
+            self.counts.one(Seen::Trimmed);
         }
         // Only earlier ones go: a damaged one of a later slot stays, and is named at each start.
         at.snapshot_flipped &= slot < at.trim_max;
@@ -553,6 +563,12 @@ pub(super) fn keep_image(run: &mut Running, dir: &SimDir, image: &Store) -> Resu
     let bytes = snapshot::write(dir, image)?;
     run.growth.on_snapshot(bytes);
     run.log.trim(Slot(image.applied()))?.run()
+}
+
+/// The name of the first segment of a log.
+fn oldest_segment(dir: &SimDir) -> Option<String> {
+    let names = dir.list().unwrap_or_default();
+    names.into_iter().find(|name| name.starts_with("log-"))
 }
 
 /// What the log thread does with a group, but for the votes.

@@ -175,7 +175,7 @@ impl Prober {
         reply
     }
 
-    /// A fresh write and a read of it at one server, whose acceptor is up again.
+    /// A fresh write and a read of it at one server, whose acceptor is up again, and whose disk is fast.
     fn probe(&mut self, address: &str, key: &str) -> Result<(), String> {
         let connection = Connection::open(address, limits());
         let mut connection = connection.map_err(|error| error.to_string())?;
@@ -187,6 +187,7 @@ impl Prober {
         let get = Read::Get { key: key.into() };
         for (request, expected) in [
             (Request::Recover, Reply::Ok),
+            (Request::Slow(0), Reply::Ok),
             (Request::Write(Command::Write(put)), Reply::Ok),
             (
                 Request::Read {

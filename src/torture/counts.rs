@@ -132,8 +132,8 @@ impl fmt::Display for Operations {
 pub struct Came {
     /// It began.
     pub times: u64,
-    /// It did something: a process died or froze, bytes were late or lost, a server noticed what its
-    /// disk has lost.
+    /// It did something: a process died or froze, bytes were late or lost, syncs were slow, a server noticed
+    /// what its disk has lost.
     pub felt: u64,
 }
 

@@ -60,6 +60,7 @@ kinds! {
     FreezeOne "freeze-one" "one process frozen",
     FreezeMinority "freeze-minority" "a minority frozen",
     Acceptors "acceptors" "acceptors failed",
+    SlowDisk "slow-disk" "slow disks",
     Wipe "wipe" "kill -9, an emptied data directory",
     Flip "flip" "kill -9, a flipped byte in the log",
     FlipSnapshot "flip-snapshot" "kill -9, a flipped byte in a snapshot",
@@ -127,8 +128,16 @@ impl Kind {
             Self::KillMinority | Self::FreezeMinority => minority,
             Self::Split => up_to(minority),
             Self::CutLink | Self::OneWay => 2,
-            Self::Acceptors => up_to(size),
+            Self::Acceptors | Self::SlowDisk => up_to(size),
             Self::KillAll | Self::Chain => size,
+        }
+    }
+
+    /// The least and the most by which it slows a link or a disk, in milliseconds.
+    fn slow_ms(self) -> (u64, u64) {
+        match self {
+            Self::SlowDisk => SYNC_MS,
+            _ => DELAY_MS,
         }
     }
 
@@ -156,6 +165,9 @@ const BEGINS_MS: (u64, u64) = (0, 1_500);
 /// How slow a slow link is.
 const DELAY_MS: (u64, u64) = (10, 500);
 
+/// How much longer a slow disk takes for a sync.
+const SYNC_MS: (u64, u64) = (20, 60);
+
 /// The calm between two waves with clients at work.
 const CALM_MS: (u64, u64) = (300, 1_500);
 
@@ -177,7 +189,7 @@ pub struct Fault {
     pub strikes: usize,
     /// The leader, if there is one, takes the first place in `order`.
     pub leader_first: bool,
-    /// How slow slow links are.
+    /// How slow slow links and slow disks are.
     pub delay: Duration,
     /// Where links are cut: they swallow everything, instead of being closed.
     pub silent: bool,
@@ -257,7 +269,7 @@ impl fmt::Display for Fault {
         if self.kind.lasts() {
             write!(f, " for {:.1?}", self.lasts)?;
         }
-        if self.kind == Kind::Delay {
+        if matches!(self.kind, Kind::Delay | Kind::SlowDisk) {
             write!(f, ", by {:?}", self.delay)?;
         }
         if self.silent {
@@ -354,7 +366,7 @@ impl Plan {
             order,
             strikes,
             leader_first: self.rng.random_ratio(1, 2),
-            delay: self.millis(DELAY_MS),
+            delay: self.millis(kind.slow_ms()),
             silent: cuts && self.rng.random_ratio(1, 2),
             dice: if kind.takes_memory() {
                 self.rng.random()
@@ -431,6 +443,20 @@ mod tests {
             }
             assert_eq!(with_others > 0, size > 3, "{size} servers");
         }
+    }
+
+    #[test]
+    fn slow_disks_are_those_of_one_of_some_and_of_all() {
+        let mut struck: Vec<usize> = Vec::new();
+        for fault in faults(6, Kind::SlowDisk) {
+            let delay = fault.delay.as_millis();
+            assert!((20..=60).contains(&delay), "{fault}");
+            assert!(fault.links().is_empty() && !fault.lasts.is_zero());
+            struck.push(fault.struck().len());
+        }
+        struck.sort_unstable();
+        struck.dedup();
+        assert_eq!(struck, [1, 2, 3, 4, 5]);
     }
 
     #[test]

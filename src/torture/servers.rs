@@ -155,6 +155,11 @@ impl Servers {
         self.by_id[&id].frozen
     }
 
+    /// Which process it is, if it runs: another one after each start.
+    pub(super) fn process(&self, id: NodeId) -> Option<u32> {
+        self.by_id[&id].child.as_ref().map(Child::id)
+    }
+
     /// Starts a server that is down, and does not wait for it.
     pub(super) fn start(&mut self, id: NodeId) -> Result<(), String> {
         assert!(!self.is_up(id), "{id} runs already");

@@ -5,7 +5,7 @@
 //! [`Field::heal`] at the latest.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::counts::Counts;
 use super::damage;
@@ -52,6 +52,25 @@ struct Victim {
     log_bytes: u64,
 }
 
+/// How many syncs a server has made, and when it said so.
+struct Syncs {
+    process: u32,
+    count: u64,
+    asked: Instant,
+}
+
+impl Syncs {
+    /// Whether this process has made syncs since, and no more than it can have made if each took `slow` longer;
+    /// one may have been under way already. With clients at work, a disk that is not slow makes many more. (The
+    /// sync of a file that the log begins is not slowed; so this may say no where it should say yes.)
+    fn were_slow(&self, since: &Self, slow: Duration) -> bool {
+        let count = self.count.saturating_sub(since.count);
+        let longest = self.asked.duration_since(since.asked).as_millis();
+        let least = u128::from(count.saturating_sub(1)) * slow.as_millis();
+        self.process == since.process && count >= 2 && least <= longest
+    }
+}
+
 /// A fault that has begun.
 struct Active {
     kind: Kind,
@@ -61,6 +80,10 @@ struct Active {
     links: Vec<(Pair, Passage)>,
     /// What had gone through these links before.
     before: Traffic,
+    /// How much longer a sync takes, where disks are slow.
+    slow: Duration,
+    /// What the servers whose disks are slow had synced before.
+    syncs: BTreeMap<NodeId, Syncs>,
 }
 
 impl Field {
@@ -108,8 +131,16 @@ impl Field {
             struck: Vec::new(),
             before: self.traffic(&pairs),
             links,
+            slow: fault.delay,
+            syncs: BTreeMap::new(),
         };
         active.struck = self.strike(&fault, &active)?;
+        if fault.kind == Kind::SlowDisk {
+            let struck = active.struck.iter();
+            active.syncs = struck
+                .filter_map(|&id| Some((id, self.syncs(id)?)))
+                .collect();
+        }
         self.active.insert(number, active);
         self.set_links();
         Ok(())
@@ -194,6 +225,9 @@ impl Field {
                 self.counts.acceptors += failed.len() as u64;
                 Ok(failed)
             }
+            Kind::SlowDisk => Ok(those(&awake, |id| {
+                self.tell_slow(id, fault.delay.max(self.slowest(id)))
+            })),
             Kind::Wipe | Kind::Flip | Kind::FlipSnapshot => self.take_memory(fault, up),
             _ => {
                 self.counts.partitions +=
@@ -211,6 +245,7 @@ impl Field {
     /// Ends a fault.
     pub(super) fn end(&mut self, number: usize) -> Result<(), String> {
         let active = self.active.remove(&number).expect("it has begun");
+        let was_slow = self.were_slow(&active);
         for &id in &active.struck {
             match active.kind {
                 Kind::KillOne
@@ -224,6 +259,10 @@ impl Field {
                 Kind::Acceptors => {
                     self.tell(id, &Request::Recover);
                 }
+                // One that is down or frozen is told in the calm, as one whose acceptor failed is.
+                Kind::SlowDisk if self.servers.is_up(id) && !self.servers.is_frozen(id) => {
+                    self.tell_slow(id, self.slowest(id));
+                }
                 _ => {}
             }
         }
@@ -232,14 +271,17 @@ impl Field {
         self.set_links();
         // A server that lost its memory says itself whether it has noticed.
         if !active.kind.takes_memory() {
-            let felt = disturbed || !active.struck.is_empty();
+            let felt = match active.kind {
+                Kind::SlowDisk => was_slow,
+                _ => disturbed || !active.struck.is_empty(),
+            };
             self.counts.came(active.kind, felt);
         }
         Ok(())
     }
 
-    /// Ends all that is on: every server runs, every link is open. (Acceptors are told to recover by
-    /// who waits until all servers serve: only a server that is up can be told.)
+    /// Ends all that is on: every server runs, every link is open. (Acceptors are told to recover, and
+    /// disks not to be slow, by who waits until all servers serve: only a server that is up can be told.)
     pub(super) fn heal(&mut self) -> Result<(), String> {
         while let Some(&number) = self.active.keys().next() {
             self.end(number)?;
@@ -276,6 +318,41 @@ impl Field {
         matches!(reply, Ok(Reply::Ok))
     }
 
+    fn tell_slow(&self, id: NodeId, slow: Duration) -> bool {
+        let millis = slow.as_millis().try_into().expect("a plan has short times");
+        self.tell(id, &Request::Slow(millis))
+    }
+
+    /// How slow the faults that are on make a disk.
+    fn slowest(&self, id: NodeId) -> Duration {
+        let slow = |active: &&Active| active.kind == Kind::SlowDisk && active.struck.contains(&id);
+        let slow = self.active.values().filter(slow);
+        slow.map(|active| active.slow).max().unwrap_or_default()
+    }
+
+    /// What a server has synced; none if it does not say.
+    fn syncs(&mut self, id: NodeId) -> Option<Syncs> {
+        let process = self.servers.process(id)?;
+        if self.servers.is_frozen(id) {
+            return None;
+        }
+        let count = self.peekers.get_mut(&id)?.peek()?.spent.syncs?;
+        Some(Syncs {
+            process,
+            count,
+            asked: Instant::now(),
+        })
+    }
+
+    /// Whether a server whose disk was to be slow shows it.
+    fn were_slow(&mut self, active: &Active) -> bool {
+        let mut struck = active.syncs.iter();
+        struck.any(|(&id, before)| {
+            let now = self.syncs(id);
+            now.is_some_and(|now| now.were_slow(before, active.slow))
+        })
+    }
+
     fn set_links(&self) {
         let faults = self.active.values().flat_map(|active| &active.links);
         self.servers.links().set(faults);
@@ -290,4 +367,33 @@ impl Field {
 /// Those of `of` of whom it is true.
 fn those(of: &[NodeId], which: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
     of.iter().copied().filter(|&id| which(id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_was_slow_if_one_process_synced_and_no_more_often_than_a_slow_one_can() {
+        let begin = Instant::now();
+        let at = |millis, process, count| Syncs {
+            process,
+            count,
+            asked: begin + Duration::from_millis(millis),
+        };
+        let slow = Duration::from_millis(30);
+        for (millis, process, count, expected) in [
+            (300, 7, 100, false),
+            (300, 7, 101, false),
+            (300, 7, 102, true),
+            (300, 7, 111, true),
+            (300, 7, 112, false),
+            (300, 7, 90, false),
+            (300, 8, 105, false),
+        ] {
+            let now = at(millis, process, count);
+            let found = now.were_slow(&at(0, 7, 100), slow);
+            assert_eq!(found, expected, "{millis} ms, {process}, {count} syncs");
+        }
+    }
 }

@@ -11,4 +11,6 @@ mod reply;
 mod request;
 
 pub use reply::{ErrorCode, Head, Reply, ReplyReader, parse_pair, parse_reply_head, write_list};
-pub use request::{LINE_BYTES_MAX, Request, RequestError, parse_request, write_request};
+pub use request::{
+    LINE_BYTES_MAX, Request, RequestError, SLOW_MILLIS_MAX, parse_request, write_request,
+};

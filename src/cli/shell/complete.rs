@@ -25,9 +25,9 @@ const KEYS_LISTED_MAX: u64 = 200;
 /// The longest that a Tab waits for a listing.
 const LISTING_MAX: Duration = Duration::from_millis(300);
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 20] = [
     "PUT", "APPEND", "GET", "MGET", "DELETE", "CAS", "INCR", "LIST", "EXPIRE", "TTL", "LOCAL",
-    "SESSION", "ONCE", "STATUS", "PING", "HELP", "FAIL", "RECOVER", "exit",
+    "SESSION", "ONCE", "STATUS", "PING", "HELP", "FAIL", "RECOVER", "SLOW", "exit",
 ];
 const LOCAL_VERBS: [&str; 4] = ["GET", "MGET", "LIST", "TTL"];
 const ONCE_VERBS: [&str; 6] = ["PUT", "APPEND", "DELETE", "CAS", "INCR", "EXPIRE"];

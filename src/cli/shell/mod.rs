@@ -42,8 +42,8 @@ Lines:
   exit                        leaves, as Ctrl-D does
 
 Tab completes requests and keys. The history is kept in ~/.quince_history. When a server dies, the
-shell goes on with the next one; a write is done once all the same. FAIL and RECOVER mean the server
-that answered last: choose one with --servers 127.0.0.1:7003.
+shell goes on with the next one; a write is done once all the same. FAIL, RECOVER and SLOW mean the
+server that answered last: choose one with --servers 127.0.0.1:7003.
 
 Without a terminal, lines are read from standard input and replies printed, and nothing else:
   printf 'PUT pear 2.10\\nGET pear\\n' | quince shell

@@ -42,6 +42,8 @@ enum Then {
     Status,
     /// Do it to the acceptor: whether it is to be up.
     Acceptor(bool),
+    /// Make each sync of the log so many milliseconds longer.
+    Slow(u64),
 }
 
 /// Serves the connection, whose first byte this is, to its end.
@@ -159,6 +161,7 @@ fn add(run: &mut Run<Then>, request: Request) {
         Request::Status => run.question(Then::Status),
         Request::Fail => run.in_turn(Then::Acceptor(false)),
         Request::Recover => run.in_turn(Then::Acceptor(true)),
+        Request::Slow(millis) => run.in_turn(Then::Slow(millis)),
         Request::Ping => run.known(Then::Reply(Reply::Pong)),
         Request::Help => run.known(Then::Reply(Reply::help())),
         Request::Quit => run.known(Then::Reply(Reply::Bye)),
@@ -216,12 +219,16 @@ fn reply(server: &Server, then: Then, answer: Answer) -> Reply {
             Some(fields) => Reply::Status(fields),
             None => Reply::error(ErrorCode::NotDone, STOPPED),
         },
+        (Then::Acceptor(_) | Then::Slow(_), Answer::Readable) if !server.allow_fail => {
+            let text = "this server was not started with --allow-fail";
+            Reply::error(ErrorCode::Forbidden, text)
+        }
         (Then::Acceptor(up), Answer::Readable) => {
-            if !server.allow_fail {
-                let text = "this server was not started with --allow-fail";
-                return Reply::error(ErrorCode::Forbidden, text);
-            }
             server.set_acceptor(up);
+            Reply::Ok
+        }
+        (Then::Slow(millis), Answer::Readable) => {
+            server.slow_disk(millis);
             Reply::Ok
         }
         (Then::Tell, Answer::Readable) => unreachable!("only reads are answered so"),

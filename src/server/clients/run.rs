@@ -24,6 +24,7 @@ use crate::replica::{SharedStore, Status};
 use super::super::core::{COMMANDS_MAX, Event, Requests};
 use super::super::cost::cpu_time;
 use super::super::lane;
+use super::super::recorder::Syncs;
 use super::budget::{Account, FREE_BYTES, Part};
 use super::cursors::Cursors;
 use super::{Open, send_last_words};
@@ -50,8 +51,7 @@ pub(super) struct Server {
     acceptor_alive: Arc<AtomicBool>,
     pub(super) allow_fail: bool,
     started: Instant,
-    /// How often the log was synced.
-    syncs: Arc<AtomicU64>,
+    syncs: Syncs,
     /// How many requests were answered, of whatever protocol.
     pub(super) served: AtomicU64,
     /// How many connections are in a `WAIT`.
@@ -245,7 +245,7 @@ impl Server {
         store: SharedStore,
         acceptor_alive: Arc<AtomicBool>,
         allow_fail: bool,
-        syncs: Arc<AtomicU64>,
+        syncs: Syncs,
         open: Arc<Open>,
     ) -> Self {
         Self {
@@ -339,7 +339,7 @@ impl Server {
         if let Some(cpu) = cpu_time() {
             fields.push(("cpu_us".into(), cpu.as_micros().to_string()));
         }
-        let syncs = self.syncs.load(Ordering::Relaxed);
+        let syncs = self.syncs.count.load(Ordering::Relaxed);
         fields.push(("syncs".into(), syncs.to_string()));
         let held = self.open.budget.held();
         fields.push(("clients_bytes".into(), held.to_string()));
@@ -378,6 +378,12 @@ impl Server {
         let (done_tx, done) = bounded(1);
         let _ = self.events.send(Event::AcceptorFlag(Some(done_tx)));
         let _ = done.recv();
+    }
+
+    /// Makes each sync of the log take so much longer.
+    pub(super) fn slow_disk(&self, millis: u64) {
+        info!("a client makes each sync of the log {millis} ms longer");
+        self.syncs.slow_ms.store(millis, Ordering::Relaxed);
     }
 }
 

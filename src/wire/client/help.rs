@@ -22,6 +22,7 @@ pub(super) const LINES: &[&str] = &[
     "STATUS                  how this server is doing     STATUS",
     "PING                    get a PONG                   PING",
     "FAIL, RECOVER           stop, resume the acceptor    FAIL",
+    "SLOW milliseconds       slow the disk, 0 ends it     SLOW 30",
     "HELP                    show these lines             HELP",
     "QUIT, EXIT              close the connection         QUIT",
     "",
@@ -47,15 +48,15 @@ mod tests {
     fn help_shows_each_request_with_an_example_that_works() {
         let table = || LINES.iter().filter(|line| line.get(52..53) == Some(" "));
         let examples: Vec<&str> = table().skip(1).map(|line| &line[53..]).collect();
-        assert_eq!(examples.len(), 19);
+        assert_eq!(examples.len(), 20);
         for example in examples {
             let request = parse_request(example.as_bytes()).expect(example);
             write_request(&mut Vec::new(), &request);
         }
         for verb in [
             "PUT", "APPEND", "GET", "MGET", "DELETE", "CAS", "INCR", "LIST", "EXPIRE", "TTL",
-            "LOCAL", "SESSION", "ONCE", "STATUS", "PING", "FAIL", "RECOVER", "HELP", "QUIT",
-            "EXIT",
+            "LOCAL", "SESSION", "ONCE", "STATUS", "PING", "FAIL", "RECOVER", "SLOW", "HELP",
+            "QUIT", "EXIT",
         ] {
             assert!(table().any(|line| line[..24].contains(verb)), "{verb}");
         }

@@ -16,6 +16,7 @@
 //! | `TTL key` | [`Read::Ttl`] |
 //! | `LOCAL` and one of these four | the same, local |
 //! | `STATUS`, `PING`, `HELP`, `FAIL`, `RECOVER` | those |
+//! | `SLOW milliseconds` | [`Request::Slow`] |
 //! | `QUIT`, `EXIT` | [`Request::Quit`] |
 //!
 //! The value of `PUT` and `APPEND` is one token if it is quoted, and the rest of the line if not. Behind
@@ -36,6 +37,10 @@ use std::io::Write as _;
 
 /// The longest line, in bytes, without its LF.
 pub const LINE_BYTES_MAX: usize = 4_325_376;
+
+/// The most by which a client may slow each sync of a log, in milliseconds. More is a bad
+/// request: a server that votes so late is as good as failed, and `FAIL` does that.
+pub const SLOW_MILLIS_MAX: u64 = 1_000;
 
 // The longest key and value fit when each byte is an escape of four, with room for the verbs.
 const _: () = assert!(4 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + 1_024 <= LINE_BYTES_MAX);
@@ -64,6 +69,8 @@ pub enum Request {
     Fail,
     /// Let it go on.
     Recover,
+    /// Make each sync of this server's log take so many milliseconds longer; 0 ends it.
+    Slow(u64),
 }
 
 /// Why a line is no request. Nothing was done. Displays as the whole reply line, without its LF.
@@ -154,6 +161,11 @@ pub fn parse_request(line: &[u8]) -> Result<Request, RequestError> {
                 (_, other) => Err(other.wrong_verb(expected)),
             }
         }
+        Verb::Slow => {
+            let millis = parse_slow(&arguments.token("milliseconds after SLOW")?)?;
+            arguments.end("the end of the line after the milliseconds")?;
+            Ok(Request::Slow(millis))
+        }
         Verb::Alone(request) => {
             arguments.end("the end of the line after the request")?;
             Ok(request)
@@ -167,6 +179,7 @@ enum Verb {
     Question(Question),
     Local,
     Once,
+    Slow,
     /// Nothing follows.
     Alone(Request),
 }
@@ -216,6 +229,7 @@ impl Verb {
             b"QUIT" | b"EXIT" => Self::Alone(Request::Quit),
             b"FAIL" => Self::Alone(Request::Fail),
             b"RECOVER" => Self::Alone(Request::Recover),
+            b"SLOW" => Self::Slow,
             _ => return None,
         })
     }
@@ -424,6 +438,14 @@ fn parse_by(token: &[u8]) -> Result<i64, RequestError> {
         .ok_or_else(|| ParseError::at("a 64-bit integer to add", token).into())
 }
 
+fn parse_slow(token: &[u8]) -> Result<u64, RequestError> {
+    text::number(token)
+        .filter(|&millis| millis <= SLOW_MILLIS_MAX)
+        .ok_or_else(|| {
+            ParseError::at(format!("milliseconds from 0 to {SLOW_MILLIS_MAX}"), token).into()
+        })
+}
+
 /// So many seconds from now on; 0 removes the key at once.
 fn parse_seconds(token: &[u8]) -> Result<Deadline, RequestError> {
     const SECONDS_MAX: u64 = MILLIS_MAX / 1_000;
@@ -560,6 +582,7 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request) {
         Request::Quit => out.extend_from_slice(b"QUIT"),
         Request::Fail => out.extend_from_slice(b"FAIL"),
         Request::Recover => out.extend_from_slice(b"RECOVER"),
+        Request::Slow(millis) => write!(out, "SLOW {millis}").expect("a vector takes every byte"),
     }
     out.push(b'\n');
 }

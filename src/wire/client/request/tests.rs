@@ -130,6 +130,8 @@ fn every_request_has_a_line() {
         ("EXIT", Request::Quit),
         ("FAIL", Request::Fail),
         ("RECOVER", Request::Recover),
+        ("SLOW 0", Request::Slow(0)),
+        ("slow 1000", Request::Slow(1_000)),
         ("LOCAL GET apple", get(true, "apple")),
         ("local mget apple k", many(true, &["apple", "k"])),
         ("TTL apple", ttl(false, "apple")),
@@ -357,6 +359,7 @@ fn a_token_too_many_is_shown() {
         ("QUIT now", "the request", "now"),
         ("FAIL 1", "the request", "1"),
         ("RECOVER 1", "the request", "1"),
+        ("SLOW 1 2", "the milliseconds", "2"),
     ] {
         let error = format!(
             "ERROR BAD_REQUEST expected the end of the line after {place}, found \"{found}\""
@@ -458,6 +461,33 @@ fn a_wrong_word_is_shown() {
             "ONCE 1 18446744073709551616 PUT k v",
             "ERROR BAD_REQUEST expected a seq from 1 to 18446744073709551615, found \
              \"18446744073709551616\"",
+        ),
+    ]);
+}
+
+#[test]
+fn slow_takes_a_bounded_number_of_milliseconds() {
+    check_errors(&[
+        (
+            "SLOW",
+            "ERROR BAD_REQUEST expected milliseconds after SLOW, found the end of the line",
+        ),
+        (
+            "SLOW 1001",
+            r#"ERROR BAD_REQUEST expected milliseconds from 0 to 1000, found "1001""#,
+        ),
+        (
+            "SLOW -1",
+            r#"ERROR BAD_REQUEST expected milliseconds from 0 to 1000, found "-1""#,
+        ),
+        (
+            "SLOW down",
+            r#"ERROR BAD_REQUEST expected milliseconds from 0 to 1000, found "down""#,
+        ),
+        (
+            "SLOW:30",
+            "ERROR BAD_REQUEST expected a space after the verb (only PUT, GET and DELETE take a \
+             colon), found \":30\"",
         ),
     ]);
 }
@@ -638,6 +668,7 @@ fn any_request() -> impl Strategy<Value = Request> {
             Request::Fail,
             Request::Recover,
         ]),
+        (0..=SLOW_MILLIS_MAX).prop_map(Request::Slow),
     ]
 }
 
@@ -660,7 +691,7 @@ proptest! {
         verb in prop::sample::select(vec![
             "", "PUT ", "PUT:", "APPEND k ", "GET:", "MGET ", "CAS ", "INCR k ", "EXPIRE k ", "LIST ",
             "LIST FROM ", "LIST LIMIT ",
-            "LOCAL ", "LOCAL GET ", "ONCE ", "ONCE 1 1 ", "ONCE 1 1 PUT:", "PING ",
+            "LOCAL ", "LOCAL GET ", "ONCE ", "ONCE 1 1 ", "ONCE 1 1 PUT:", "SLOW ", "PING ",
         ]),
         rest in prop_oneof![any_bytes(0), vec(any::<u8>(), 0..60).prop_map(Bytes::from)],
     ) {
