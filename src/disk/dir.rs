@@ -36,7 +36,7 @@ pub trait Dir: Clone + Debug + Send + 'static {
     /// Cuts a file's end off, so that `bytes` are left. Nobody writes to it afterwards.
     fn truncate(&self, name: &str, bytes: usize) -> io::Result<()>;
 
-    /// Removes a file, at once; for one of any size there is [`remove_in_steps`].
+    /// Removes a file, at once; for one of any size there is `remove_in_steps`.
     fn remove(&self, name: &str) -> io::Result<()>;
 
     /// The most bytes that may be given back to the file system at once. While it takes back a hundred

@@ -24,7 +24,7 @@ const TURN_STEPS: u8 = 8;
 /// How much a server wants a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wanted {
-    /// As soon as its turn has come: so many of [`TURN_STEPS`] of the turns have.
+    /// As soon as its turn has come: this many steps of the turns have.
     Turn(u8),
     /// Whatever the others do.
     Now,
