@@ -424,8 +424,8 @@ fn the_next_piece_of_a_log_is_fetched_as_soon_as_one_came() {
             }),
         );
     }
-    // Time enough to ask both.
-    one.ticks(20);
+    // Time enough to ask both, and too little for them to be silent.
+    one.ticks(WAIT_TICKS_FIRST + 5);
     let mut fetched = |from: u8, first: u64, count: u64| {
         let values = (first..first + count).map(|slot| value(large(slot)));
         one.notice(
@@ -775,9 +775,7 @@ fn what_may_be_large_is_handed_out_to_be_dropped() {
     let clear = |slot: u64| value(format!("n2.1.{slot} exec 0 1 clear"));
     // Two slots that clear, learned in one round.
     let mut one = One::new(Vec::new(), Some(filled(5)));
-    let values = vec![clear(6), value(large(7)), clear(8)];
-    let from = Slot(6);
-    one.notice(2, Notice::Fetched { from, values });
+    one.learns(6, [clear(6), value(large(7)), clear(8)]);
     assert_eq!(one.replica.status().applied, Slot(8));
     assert_eq!(spent(&one), [5, 6]);
     // An image that nobody asks for any more.
@@ -842,9 +840,7 @@ fn a_snapshot_waits_for_a_server_that_writes_one_unless_it_is_urgent() {
     };
     for urgent in [false, true] {
         let mut one = One::new(Vec::new(), Some(filled(5)));
-        let values = vec![value(large(6))];
-        let from = Slot(6);
-        one.notice(2, Notice::Fetched { from, values });
+        one.learns(6, [value(large(6))]);
         one.notice(3, beat(true));
         one.round([Input::Snapshot(Wanted::Turn(8))]);
         assert_eq!(one.out.keep, None, "n3 writes one");
@@ -862,9 +858,7 @@ fn a_snapshot_waits_for_a_server_that_writes_one_unless_it_is_urgent() {
     }
     // The turn of n1 is the first; of one that is silent nobody knows what it does.
     let mut one = One::new(Vec::new(), Some(filled(5)));
-    let values = vec![value(large(6))];
-    let from = Slot(6);
-    one.notice(2, Notice::Fetched { from, values });
+    one.learns(6, [value(large(6))]);
     one.notice(3, beat(true));
     one.round([Input::Snapshot(Wanted::Turn(0))]);
     assert_eq!(one.out.keep, None);
