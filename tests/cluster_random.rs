@@ -17,6 +17,7 @@ use quince::kv::command::{Bytes, Command, CommandId, Outcome, SessionId, Write};
 use quince::kv::store::{Fate, Store};
 use quince::outbox::{Answer, Ticket};
 use quince::paxos::message::{Message, Notice, Vote};
+use quince::paxos::pace::DOUBLED_TICKS_MAX;
 use quince::paxos::quorum::Votes;
 use quince::paxos::record::Record;
 use quince::paxos::types::{Ballot, NodeId, Slot, Value};
@@ -33,8 +34,10 @@ const STEPS: u64 = 4_000;
 /// Within so many ticks after the faults ended, all nodes are equal and nobody waits.
 const HEALED_TICKS_MAX: u64 = 300;
 
-/// Within so many ticks more, a fresh write and a fresh read at every node are done.
-const FRESH_TICKS_MAX: u64 = 20;
+/// Within so many ticks more, a fresh write and a fresh read at every node are done. A command that a cut
+/// link lost, and nobody noticed it, is sent again once its answer is overdue, and those behind it wait
+/// for it.
+const FRESH_TICKS_MAX: u64 = 20 + DOUBLED_TICKS_MAX;
 
 /// How many clients there are, each with one request at a time.
 const CLIENTS: usize = 5;
@@ -223,7 +226,8 @@ impl Run {
         let settings = Settings {
             size,
             seed,
-            deadline_ticks: u64::from(pick(&[30, 100, 1_000])),
+            // Longer than what is lost unnoticed waits to be sent again.
+            deadline_ticks: u64::from(pick(&[60, 100, 1_000])),
             blank: false,
             preload: vec![Command::Write(Write::Put {
                 key: PRELOADED.into(),

@@ -424,8 +424,8 @@ fn the_next_piece_of_a_log_is_fetched_as_soon_as_one_came() {
             }),
         );
     }
-    // Time enough to ask both.
-    one.ticks(2 * WAIT_TICKS_FIRST);
+    // Time enough to ask both, and too little for them to be silent.
+    one.ticks(WAIT_TICKS_FIRST + 5);
     let mut fetched = |from: u8, first: u64, count: u64| {
         let values = (first..first + count).map(|slot| value(large(slot)));
         one.notice(

@@ -3,10 +3,10 @@
 use log::{info, warn};
 
 use crate::outbox::{Outbox, To};
-use crate::paxos::election::HEARTBEAT_TICKS;
+use crate::paxos::election::{HEARTBEAT_TICKS, Leader};
 use crate::paxos::message::{Heartbeat, Notice, Stance};
 use crate::paxos::proposer::{Proposal, Proposer};
-use crate::paxos::types::{Ballot, NodeId, Slot};
+use crate::paxos::types::{NodeId, Slot};
 
 use super::Replica;
 use super::admission::near;
@@ -264,24 +264,28 @@ impl Replica {
         }
     }
 
-    /// Notices, once each, that another node leads.
+    /// Notices, once each, that another node leads, or that the leader is now heard here itself. Then what
+    /// was handed on goes there again: a relay may have lost the leader. Not to another relay, because when
+    /// a leader dies all are relays for a moment.
     pub(super) fn note_leader(&mut self) {
-        let leader = match self.proposer.leading() {
-            Some(leading) => Some(leading.ballot()),
-            None => self.election.leader(self.now).map(|leader| leader.ballot),
-        };
+        let own = self.proposer.leading().map(|leading| Leader {
+            ballot: leading.ballot(),
+            via: self.me,
+        });
+        let leader = own.or_else(|| self.election.leader(self.now));
         if leader == self.leader_told {
             return;
         }
-        self.leader_told = leader;
-        match leader.and_then(Ballot::node).zip(leader) {
-            Some((node, ballot)) if node != self.me => {
-                info!("following {node}, leader with {ballot}");
-            }
-            Some(_) => {}
-            None => info!("no leader is known"),
+        let before = std::mem::replace(&mut self.leader_told, leader);
+        let Some(Leader { ballot, via }) = leader else {
+            return info!("no leader is known");
+        };
+        let news = before.is_none_or(|before| before.ballot != ballot);
+        let node = ballot.node();
+        if let Some(node) = node.filter(|&node| news && node != self.me) {
+            info!("following {node}, leader with {ballot}");
         }
-        if leader.is_some() {
+        if news || node == Some(via) {
             self.origin.on_new_leader(self.now);
         }
     }

@@ -33,8 +33,9 @@
 //! ever while a third was emptied and the other two are silent are taken for a new cluster. And where
 //! links are cut in part for the first 200 ms ever, two of five can each begin a new cluster with a
 //! majority in which the other's third node is missing, and call the rest latecomers; these then wait
-//! for three sound nodes, which there are not. Nothing is lost by it, as nothing was written: empty
-//! the directories and start again.
+//! for three sound nodes, which there are not. The same comes of a crash of all while they begin, if some
+//! but no majority have written `sound` by then: these call the others' next lives latecomers. Nothing
+//! is lost by it, as nothing was written: empty the directories and start again.
 
 use std::collections::BTreeMap;
 

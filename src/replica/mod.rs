@@ -38,7 +38,7 @@ use crate::kv::command::{Command, Millis};
 use crate::kv::store::Store;
 use crate::outbox::{Outbox, Ticket, To};
 use crate::paxos::acceptor::Acceptor;
-use crate::paxos::election::Election;
+use crate::paxos::election::{Election, Leader};
 use crate::paxos::learner::Learner;
 use crate::paxos::message::{Message, Notice, Probe, Stance, Vote};
 use crate::paxos::pace::{Asked, Paces};
@@ -202,7 +202,7 @@ pub struct Replica {
     memory: Memory,
     admission: Admission,
     ahead: Ahead,
-    leader_told: Option<Ballot>,
+    leader_told: Option<Leader>,
 }
 
 impl Replica {

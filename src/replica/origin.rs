@@ -139,13 +139,14 @@ impl Origin {
         });
     }
 
-    /// A leader is known since now, or another one: everything is to be sent to it.
+    /// A leader is known since now, or another one, or it is reached without a relay: everything is to be
+    /// sent to it.
     pub(super) fn on_new_leader(&mut self, now: u64) {
         self.sent = self.first - 1;
         for handed in &mut self.handed {
             handed.asked = None;
         }
-        // Another leader may be farther away.
+        // It may be farther away.
         self.pace = Pace::default();
         self.pace.on_progress(now);
     }

@@ -390,7 +390,7 @@ pub(super) enum Fault {
     Wipe { whom: Target, blank: bool },
 }
 
-/// A fault and its time.
+/// A fault and its time, from when the plan begins.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Planned {
     pub(super) at: u64,
@@ -436,9 +436,9 @@ pub(super) struct Plan {
     pub(super) slow_round: u64,
 }
 
-/// A slow life's faults come so many rounds later: a cluster that has not begun, which takes a few
-/// messages to and fro, cannot survive all of them (see `replica::memory`).
-const BEGIN_ROUNDS: u64 = 4;
+/// The first fault may come this early. A cluster that has not begun by then cannot survive all of them
+/// (see `replica::memory`): the plan waits for it.
+pub(super) const FIRST_FAULT: u64 = 100 * MS;
 
 /// What takes so long each time is slow: two ticks and more.
 const FAR: u64 = 20 * MS;
@@ -537,10 +537,6 @@ impl Plan {
         }
         if far || slow {
             self.slow_round = 2 * self.delay.1 + self.sync.1;
-            self.lasts += BEGIN_ROUNDS * self.slow_round;
-            for planned in &mut self.faults {
-                planned.at += BEGIN_ROUNDS * self.slow_round;
-            }
             self.deadline_ticks += 8 * self.slow_round / (10 * MS);
         }
     }
@@ -569,7 +565,7 @@ fn kind(kinds: &[(u64, Kind)], dice: &mut Dice) -> Kind {
 }
 
 fn draw(kind: Kind, nodes: usize, lasts: u64, dice: &mut Dice) -> Planned {
-    let at = dice.between(100 * MS..=lasts);
+    let at = dice.between(FIRST_FAULT..=lasts);
     let node = dice.index(nodes);
     let whom = if dice.chance(400) {
         Target::Leader(node)
@@ -678,7 +674,7 @@ fn draw_forgotten(nodes: usize, lasts: u64, dice: &mut Dice) -> [Planned; 4] {
         noticed,
     };
     let cut = dice.between(100..=400) * MS;
-    let begin = dice.between(100 * MS..=lasts - cut);
+    let begin = dice.between(FIRST_FAULT..=lasts - cut);
     let wiped = begin + cut - dice.below(20 * MS);
     [
         Planned {

@@ -457,7 +457,10 @@ impl World {
         let votes = !self.watch.has_lost_memory(at.id);
         let applied = run.replica.status().applied;
         at.weak.take_if(|weak| votes && applied >= weak.until);
-        at.joined |= votes;
+        if votes && !at.joined {
+            at.joined = true;
+            self.begin_plan();
+        }
     }
 
     pub(super) fn on_durable(&mut self, node: usize, records: Vec<Record>) -> Checked {

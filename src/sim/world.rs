@@ -19,7 +19,7 @@ use super::faults::Active;
 use super::history::{Call, History, Reply, unique_key, value_of};
 use super::network::{Line, Network};
 use super::node::{Arrival, Node, Wall};
-use super::plan::Plan;
+use super::plan::{FIRST_FAULT, Plan};
 use super::watch::{Checked, Watch, ensure};
 use super::{Mistake, Settings, judge, service};
 use crate::disk::log::Options as LogOptions;
@@ -77,6 +77,8 @@ pub(super) struct World {
     pub(super) steps: u64,
     pub(super) phase: Phase,
     looked: u64,
+    /// From when the times of the plan count, once every node has begun.
+    planned_from: Option<u64>,
     pub(super) nodes: Vec<Node>,
     pub(super) network: Network,
     pub(super) active: Vec<Option<Active>>,
@@ -144,6 +146,7 @@ impl World {
             steps: 0,
             phase: Phase::Safety,
             looked: 0,
+            planned_from: None,
             network: Network::new(nodes.len(), plan.delay, network),
             active: plan.faults.iter().map(|_| None).collect(),
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
@@ -174,13 +177,6 @@ impl World {
             let at = 20 * MS + self.client_dice.below(100 * MS);
             self.clock.at(at, Due::Client { client, turn: 0 });
         }
-        for number in 0..self.plan.faults.len() {
-            if !self.without.contains(&number) {
-                self.counts.one(Seen::PlannedFaults);
-                let at = self.plan.faults[number].at;
-                self.clock.at(at, Due::Fault { number });
-            }
-        }
         while let Some(due) = self.clock.next() {
             self.steps += 1;
             self.take(due)?;
@@ -192,6 +188,23 @@ impl World {
             }
         }
         Err("nothing is due any more".into())
+    }
+
+    /// The plan begins once every node has: its times count from then, or from the beginning of the life
+    /// where that is soon enough.
+    pub(super) fn begin_plan(&mut self) {
+        if self.planned_from.is_some() || !self.nodes.iter().all(|node| node.joined) {
+            return;
+        }
+        let from = self.clock.now().saturating_sub(FIRST_FAULT);
+        self.planned_from = Some(from);
+        for number in 0..self.plan.faults.len() {
+            if !self.without.contains(&number) {
+                self.counts.one(Seen::PlannedFaults);
+                let at = from + self.plan.faults[number].at;
+                self.clock.at(at, Due::Fault { number });
+            }
+        }
     }
 
     fn take(&mut self, due: Due) -> Checked {
@@ -235,7 +248,8 @@ impl World {
         match self.phase.clone() {
             Phase::Safety => {
                 let enough = self.counts.of(Seen::Operations) >= OPERATIONS_MIN;
-                if now >= safety_max || now >= self.plan.lasts && enough {
+                let planned = self.planned_from.map(|from| from + self.plan.lasts);
+                if now >= safety_max || planned.is_some_and(|planned| now >= planned) && enough {
                     ensure!(
                         enough,
                         "liveness: only {} requests in {safety_max} us",
