@@ -566,9 +566,9 @@ mod tests {
     fn the_first_segment_is_as_large_as_the_log_asks_for() {
         let small = Options::for_log_of(1 << 20);
         for options in [small, Options::default()] {
-            let dir = MemDir::new();
-            super::claim(&dir, "data/2", &two(), &options).unwrap();
-            let first = dir.bytes_of(&scan::segment_name(1)).unwrap();
+            let temp = tempfile::tempdir().unwrap();
+            let home = Home::open(temp.path().join("data/2"), two(), &options).unwrap();
+            let first = home.dir().bytes_of(&scan::segment_name(1)).unwrap();
             assert_eq!(first, options.first_segment_bytes);
         }
         assert_eq!(small.first_segment_bytes, 128 << 10);
