@@ -573,6 +573,22 @@ fn a_promise_with_absurd_slots_elects_nobody() {
     assert_eq!(cluster.ask(3, "GET a"), "VALUE 1");
 }
 
+/// Who greets byte by byte, each in time, does not keep one of the places in which peers greet.
+#[test]
+fn who_trickles_a_greeting_is_closed() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.spawn(1);
+    let mut wire = until("n1 takes connections", || {
+        Wire::open(&cluster.peer_address(1)).ok()
+    });
+    let mut sent = 0;
+    until("the connection is closed", || {
+        sent += 1;
+        wire.try_send(b"q").is_err().then_some(())
+    });
+    assert!(sent < 2_000, "not for the length of what it sent");
+}
+
 /// A peer that comes again has given up its link from before: however often somebody comes in a peer's name,
 /// it takes one connection.
 #[test]

@@ -145,6 +145,8 @@ impl Replica {
         let slot = Slot(image.applied());
         self.images.keeping = false;
         self.images.durable = self.images.durable.max(slot);
+        // The log may have asked again before it heard that this one had been taken.
+        self.images.wanted = None;
         if slot > self.applied {
             self.install(image, out);
         }

@@ -299,7 +299,6 @@ impl Dialer {
         let stream = dial::connect_to(&addresses, timeout)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(SILENCE_MAX))?;
-        stream.set_read_timeout(Some(GREETING_TIMEOUT))?;
         // Elsewhere the silence of the connection from the peer must do.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE_MAX))?;
@@ -454,9 +453,6 @@ impl Door {
     fn greet(&self, mut stream: &TcpStream) -> Result<NodeId, String> {
         let io = |error: io::Error| format!("no greeting: {error}");
         stream.set_nodelay(true).map_err(io)?;
-        stream
-            .set_read_timeout(Some(GREETING_TIMEOUT))
-            .map_err(io)?;
         stream.set_write_timeout(Some(SILENCE_MAX)).map_err(io)?;
         let line = read_short_line(stream).map_err(io)?;
         let judged = Greeting::parse(&line).map_err(|error| error.to_string());
@@ -539,11 +535,18 @@ impl Door {
     }
 }
 
-/// Reads one line of a greeting, byte by byte, so that nothing behind it is taken.
+/// Reads one line of a greeting, byte by byte, so that nothing behind it is taken. The time is for all of
+/// it: who trickles would else hold one of the places in which peers greet.
 fn read_short_line(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
+    let by = Instant::now() + GREETING_TIMEOUT;
     let mut line = Vec::new();
     let mut byte = [0];
     while line.len() < GREETING_BYTES_MAX {
+        let left = by.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
         match stream.read(&mut byte) {
             Ok(0) => {
                 return Err(io::Error::new(
