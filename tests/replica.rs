@@ -188,6 +188,28 @@ impl One {
         self.vote(2, Vote::Promise(promise));
     }
 
+    /// It has asked this peer for values up to a slot: the answer may be an image.
+    fn misses(&mut self, peer: u8, upto: u64) {
+        let slot = Slot(upto);
+        let beat = Heartbeat {
+            decided: slot,
+            applied: slot,
+            ..BEAT
+        };
+        self.notice(peer, Notice::Heartbeat(beat));
+        for _ in 0..2 * WAIT_TICKS_FIRST {
+            let asks = |(to, notice): &(To, Notice)| {
+                matches!(notice, Notice::Fetch { .. }) && *to == To::One(node(peer))
+            };
+            if self.out.now.iter().any(asks) {
+                return;
+            }
+            self.notice(peer, Notice::Heartbeat(beat));
+            self.ticks(1);
+        }
+        panic!("n{peer} is not asked");
+    }
+
     /// These values are decided, from a slot on.
     fn learns(&mut self, first: u64, values: impl IntoIterator<Item = Value>) {
         let ballot = ballot(1, 2);
@@ -659,6 +681,7 @@ fn keys_of_a_snapshot_end() {
     image.apply(1, &set, |_, _| {});
     let mut began = One::new(Vec::new(), Some(image.clone()));
     let mut fetched = One::new(Vec::new(), None);
+    fetched.misses(2, 1);
     fetched.notice(2, piece(&image, &Place::START).0);
     let kept = fetched.out.keep.clone().expect("the image");
     fetched.round([Input::Kept(kept)]);
@@ -792,6 +815,7 @@ fn what_may_be_large_is_handed_out_to_be_dropped() {
     assert_eq!(spent(&one), [8]);
     // What has come of an image whose rest never comes.
     let image = filled(20);
+    one.misses(2, 20);
     one.notice(2, piece(&image, &Place::START).0);
     assert_eq!(one.fetched_images().len(), 1, "more is to come");
     let mut given_up = Vec::new();
@@ -806,6 +830,7 @@ fn what_may_be_large_is_handed_out_to_be_dropped() {
     for slot in 1..=2 {
         image.apply(slot, &Batch::read(b""), |_, _| {});
     }
+    one.misses(2, 2);
     one.notice(2, piece(&image, &Place::START).0);
     let kept = one.out.keep.clone().expect("the image");
     one.round([Input::Kept(kept)]);
@@ -880,6 +905,10 @@ fn an_image_is_fetched_piece_by_piece_from_one_peer() {
     let next = next.expect("several pieces");
     let ask = (To::One(node(2)), 5, next.to_string());
     one.notice(2, first.clone());
+    assert_eq!(one.fetched_images(), [], "nobody was asked");
+    one.misses(3, 5);
+    one.misses(2, 5);
+    one.notice(2, first.clone());
     assert_eq!(one.fetched_images(), std::slice::from_ref(&ask));
     one.notice(3, first.clone());
     assert_eq!(one.fetched_images(), [], "another peer waits");
@@ -915,6 +944,7 @@ fn a_piece_that_does_not_come_is_asked_for_again() {
     one.ticks(7);
     let (first, next) = piece(&image, &Place::START);
     let ask = (To::One(node(2)), 5, next.expect("several").to_string());
+    one.misses(2, 5);
     one.notice(2, first.clone());
     let mut asked = Vec::new();
     for tick in 1..600 {
@@ -928,8 +958,12 @@ fn a_piece_that_does_not_come_is_asked_for_again() {
             assert_eq!(one.fetched_images(), [], "at {tick}");
         }
     }
-    let again = (0..12).map(|n| WAIT_TICKS_FIRST + n * DOUBLED_TICKS_MAX);
-    assert_eq!(asked, again.collect::<Vec<u64>>());
+    let waits: Vec<u64> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(
+        waits.is_sorted() && waits.last() == Some(&DOUBLED_TICKS_MAX),
+        "{asked:?}"
+    );
+    one.misses(3, 5);
     one.notice(3, first);
     assert_eq!(one.fetched_images()[0].0, To::One(node(3)));
     // A sender that began anew sends another image from its start.
@@ -947,6 +981,7 @@ fn an_image_of_another_slot_is_an_alarm() {
     if let Notice::Image { slot, .. } = &mut notice {
         *slot = Slot(9);
     }
+    one.misses(2, 9);
     one.notice(2, notice);
     assert_eq!(one.out.alarms.len(), 1, "{:?}", one.out.alarms);
     assert_eq!(one.out.keep, None);

@@ -26,11 +26,12 @@
 //! | `heartbeat` | decided, applied | less than [`SLOTS_OF_A_LIFE`] ahead | nobody decides so many |
 //! | `known`, `outdated` | start | from 1; the one that is known not below the one that is over | |
 //! | `fetched` | slots | up to the last that its sender was asked for; at most a piece of values | it answers |
+//! | `image` | sender | one that was asked for what is missing here, or for the piece before | it answers |
 //! | `image` | slot | up to SLOTS above what its sender has said to have applied | it is of what was applied |
 //! | `mark`, `index` | slot | up to 2 SLOTS above what its sender has said to be decided | it votes for no others |
 //! | `propose` | origin | the sender | it hands on what it numbered |
 //! | `propose` | start | the sender's, as its heartbeats say | the heartbeat goes first |
-//! | `relay` | origin | a member, not the sender | nobody relays for itself; `n0` never speaks |
+//! | `relay` | origin | a member, not the sender and not this node | nobody relays for itself; what this node numbered comes from itself; `n0` never speaks |
 //! | `relay` | start | as its origin's heartbeats say; of one that is not heard, up to 2 lost memories more | the relaying server holds it to the start that it heard |
 //! | `propose`, `relay` | number | to the leader: up to [`NUMBERS_AHEAD_MAX`] above what was applied | few are under way |
 //!
@@ -42,10 +43,13 @@
 //! What is not refused here and still bounded: how far a word about decided slots is believed
 //! ([`near`]: to SLOTS above `decided`, and further as that grows), how many bytes of undecided
 //! values are voted for ([`AHEAD_BYTES_MAX`]), heard (`paxos::learner`) or adopted
-//! ([`ADOPTED_BYTES_MAX`]), how many slots a reader makes a leader fill (`serve`).
+//! ([`adopted_bytes_max`]), how many slots a reader makes a leader fill (`serve`).
 //!
 //! Left out: whether a value, an image or a word is true. A stranger who passes for a server can still
-//! say what that server could have said; that takes certificates, and no rule about numbers.
+//! say what that server could have said: that it has begun anew, for one, which makes the real one recall its
+//! votes, and where strangers say so for most servers, nobody is left to tell them. And who proposes the next
+//! slot again and again under higher ballots fills the log until it is decided. That takes certificates, and no
+//! rule about numbers.
 
 use std::collections::BTreeMap;
 
@@ -56,6 +60,7 @@ use crate::outbox::Outbox;
 use crate::paxos::acceptor::Acceptor;
 use crate::paxos::message::{Heartbeat, Message, Notice, Promise, Stance, Vote};
 use crate::paxos::proposer::Proposer;
+use crate::paxos::quorum::Members;
 use crate::paxos::types::{Ballot, Life, NodeId, Slot, Value};
 
 use super::Replica;
@@ -73,9 +78,11 @@ pub(super) const SLOTS_AHEAD_MAX: u64 = 65_536;
 /// sends them again. More than all commands that five servers hand on at a time.
 pub(super) const AHEAD_BYTES_MAX: usize = 256 << 20;
 
-/// How many bytes of values a phase 1 collects. A part of a promise that would bring more is not
-/// counted, and asked for again: more than one acceptor votes for, twice.
-pub(super) const ADOPTED_BYTES_MAX: usize = 2 * AHEAD_BYTES_MAX;
+/// How many bytes of values a phase 1 collects: what a majority of acceptors can have voted for, if each
+/// voted for others. A part of a promise that would bring more is not counted, and asked for again.
+fn adopted_bytes_max(members: &Members) -> usize {
+    members.majority() * AHEAD_BYTES_MAX
+}
 
 /// How long a value may be once it is quoted. With a part of a promise before it, it fits a line between
 /// servers; the largest commands take 24 MiB, and what is longer is no value of a server.
@@ -175,6 +182,15 @@ pub(super) struct Ahead {
     /// Everything after this slot is counted; none if it is to be counted anew.
     decided: Option<Slot>,
     bytes: usize,
+    /// What was replaced under higher ballots since then: it is still in the log.
+    replaced: usize,
+}
+
+/// What is counted once a value is accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    bytes: usize,
+    replaced: usize,
 }
 
 impl Ahead {
@@ -183,33 +199,41 @@ impl Ahead {
         self.decided = None;
     }
 
-    /// How many bytes are ahead once `acceptor` has accepted this value; none if they are too many. The
-    /// slot after `decided` always has room, so that all goes on.
+    /// What is ahead once `acceptor` has accepted this value; none if it is too much. The slot after
+    /// `decided` always has room, so that all goes on.
     pub(super) fn room(
         &mut self,
         acceptor: &Acceptor,
         decided: Slot,
         slot: Slot,
         value: &Value,
-    ) -> Option<usize> {
+    ) -> Option<Room> {
         self.go_on(acceptor, decided);
-        if slot <= decided {
-            return Some(self.bytes);
+        let mut room = Room {
+            bytes: self.bytes,
+            replaced: self.replaced,
+        };
+        if slot > decided {
+            let before = acceptor.accepted_bytes(slot..=slot);
+            room.bytes = self.bytes - before + value.as_bytes().len();
+            room.replaced += before;
         }
-        let before = acceptor.accepted_bytes(slot..=slot);
-        let after = self.bytes - before + value.as_bytes().len();
-        (after <= AHEAD_BYTES_MAX || slot == decided.next()).then_some(after)
+        let written = room.bytes + room.replaced;
+        (written <= AHEAD_BYTES_MAX || slot <= decided.next()).then_some(room)
     }
 
     /// It has accepted.
-    pub(super) fn on_accepted(&mut self, bytes: usize) {
-        self.bytes = bytes;
+    pub(super) fn on_accepted(&mut self, Room { bytes, replaced }: Room) {
+        (self.bytes, self.replaced) = (bytes, replaced);
     }
 
     fn go_on(&mut self, acceptor: &Acceptor, decided: Slot) {
         match self.decided {
             Some(before) if before <= decided => {
                 self.bytes -= acceptor.accepted_bytes(before.next()..=decided);
+                if before < decided {
+                    self.replaced = 0;
+                }
             }
             _ => self.bytes = acceptor.accepted_bytes(decided.next()..=Slot(u64::MAX)),
         }
@@ -322,7 +346,7 @@ impl Replica {
             .map(|told| told.value.as_bytes().len())
             .sum();
         far(
-            self.proposer.adopted_bytes() + bytes <= ADOPTED_BYTES_MAX,
+            self.proposer.adopted_bytes() + bytes <= adopted_bytes_max(&self.members),
             "more values than a phase 1 collects",
         )
     }
@@ -357,6 +381,8 @@ impl Replica {
             Notice::Image { slot, .. } => {
                 let applied = self.election.heard(from, self.now).map(|beat| beat.applied);
                 let known = applied.unwrap_or_default().max(self.applied);
+                let asked = self.catchup.has_asked_of(from) || self.images.comes_from(from);
+                far(asked, "an image that was not asked for")?;
                 far(
                     *slot <= ahead(known, SLOTS_AHEAD_MAX),
                     "an image far ahead of what was applied",
@@ -429,9 +455,14 @@ impl Replica {
         let Some(origin) = origin.filter(|&node| relayed != (node == from)) else {
             return Err(Forged("commands of another server"));
         };
+        // An honest relay may come round after this node was elected; it proposes its own commands itself.
+        far(
+            !relayed || origin != self.me,
+            "commands of this server, relayed",
+        )?;
         let known = self.start_of(origin);
         let beat = self.election.heard(origin, self.now);
-        let heard = !relayed || origin == self.me || beat.is_some();
+        let heard = !relayed || beat.is_some();
         let last = match (heard, known) {
             (true, None) => return Err(Far("commands of a start that was not heard of")),
             (true, Some(known)) => known,
@@ -627,7 +658,20 @@ mod tests {
         }
         let large = value(AHEAD_BYTES_MAX);
         let decided = Slot(3);
-        assert_eq!(ahead.room(&acceptor, decided, Slot(5), &large), None);
+        assert!(ahead.room(&acceptor, decided, Slot(5), &large).is_none());
         assert!(ahead.room(&acceptor, decided, Slot(4), &large).is_some());
+        // A slot that is proposed again and again costs the log as much each time.
+        let half = value(AHEAD_BYTES_MAX / 2);
+        let mut accepted = 0;
+        for round in 10..20 {
+            if let Some(room) = ahead.room(&acceptor, decided, Slot(30), &half) {
+                acceptor
+                    .on_accept(ballot(round, 2), Slot(30), &half)
+                    .unwrap();
+                ahead.on_accepted(room);
+                accepted += 1;
+            }
+        }
+        assert_eq!(accepted, 1);
     }
 }

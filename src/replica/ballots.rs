@@ -239,14 +239,15 @@ impl Replica {
         let Some(acceptor) = voter(&mut self.acceptor, &self.memory) else {
             return;
         };
-        let Some(bytes) = self.ahead.room(acceptor, decided, slot, value) else {
-            return debug!("not voting for {slot} of {from}: too much is undecided here");
-        };
         let again = acceptor.accepted_ballot(slot) == Some(ballot);
+        let room = self.ahead.room(acceptor, decided, slot, value);
+        if room.is_none() && !again {
+            return debug!("not voting for {slot} of {from}: too much is undecided here");
+        }
         match acceptor.on_accept(ballot, slot, value) {
             Ok(()) => {
-                self.ahead.on_accepted(bytes);
-                if !again {
+                if let Some(room) = room.filter(|_| !again) {
+                    self.ahead.on_accepted(room);
                     out.record(Record::Accept(ballot, slot, value.clone()));
                 }
                 if from != self.me && slot > self.voted {

@@ -70,6 +70,11 @@ impl CatchUp {
         self.upto.get(&node).is_some_and(|&upto| last <= upto)
     }
 
+    /// Whether this node was asked since something is missing: what it tells may be an image.
+    pub(super) fn has_asked_of(&self, node: NodeId) -> bool {
+        self.upto.contains_key(&node)
+    }
+
     /// A piece came and was news: asks the same node for the next.
     pub(super) fn on_progress(
         &mut self,

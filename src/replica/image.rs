@@ -82,6 +82,12 @@ impl Images {
         self.keeping
     }
 
+    /// Whether an image comes from this peer.
+    pub(super) fn comes_from(&self, peer: NodeId) -> bool {
+        let incoming = self.incoming.as_ref();
+        incoming.is_some_and(|incoming| incoming.from == peer)
+    }
+
     /// Whether an image comes or is being made durable, so that fetching values can wait.
     pub(super) fn is_busy(&self) -> bool {
         self.incoming.is_some() || self.keeping

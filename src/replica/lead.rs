@@ -58,7 +58,7 @@ impl Replica {
             self.stop_leading("no majority of nodes is heard", out);
         } else if self.proposer.leading().is_some() && self.election.should_leave(self.now) {
             // P35: it would delay everyone.
-            self.stop_leading("this server is slow, and another is not", out);
+            self.stop_leading("this server is slow, and a majority is not", out);
         } else if self.proposer.leading().is_some() {
             self.resend_open(out);
         } else {
