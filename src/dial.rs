@@ -89,7 +89,7 @@ impl Lookups {
             _ if !state.known.is_empty() => Ok(state.known.clone()),
             _ => Err(io::Error::new(
                 ErrorKind::TimedOut,
-                format!("the name was not found within {timeout:?}"),
+                format!("the name was not found within {:?}", to_millis(timeout)),
             )),
         }
     }
@@ -142,6 +142,11 @@ pub fn connect_to(addresses: &[SocketAddr], timeout: Duration) -> io::Result<Tcp
 
 /// The shortest wait for a connection, when a lookup or other addresses have used the time up.
 const CONNECT_MIN: Duration = Duration::from_millis(1);
+
+/// Whole milliseconds, for people.
+fn to_millis(duration: Duration) -> Duration {
+    Duration::from_millis(duration.as_millis().try_into().unwrap_or(u64::MAX))
+}
 
 #[cfg(test)]
 mod tests {
