@@ -426,6 +426,10 @@ fn a_name_that_a_server_did_not_give_is_not_decided() {
     say(&mut cluster, "propose n3.1.99 session");
     say(&mut cluster, "relay n0.7.1 session");
     say(&mut cluster, "relay n2.1.99 session");
+    // The very next ones of n1 itself, whichever that is.
+    for number in 1..=9 {
+        say(&mut cluster, &format!("relay n1.1.{number} put evil 1"));
+    }
     say(&mut cluster, "propose n2.1.1152921504606846976 session");
     let proposed = (cluster.waiting(node(N1), node(3)).iter())
         .filter(|message| matches!(message, Message::Notice(Notice::Accept { .. })))
@@ -448,6 +452,30 @@ fn a_start_from_nowhere_is_not_heard() {
     cluster.crash(node(3), 0);
     // Only with n2 there is a majority.
     decides(&mut cluster, "a start from nowhere");
+}
+
+/// One slot that is proposed again and again takes as much of the log each time, so that is bounded too.
+#[test]
+fn a_slot_proposed_again_and_again_fills_no_disk() {
+    let mut cluster = cluster(State::Follower);
+    let round = cluster.status(node(N1)).ballot.round + 1;
+    let slot = cluster.status(node(N1)).decided.0 + 1_000;
+    let text = format!("n2.1.90 put k {}", "v".repeat(8 << 20));
+    for more in 0..60 {
+        say(
+            &mut cluster,
+            &format!("accept b{}.2 s{slot} {text}", round + more),
+        );
+        cluster.events.clear();
+    }
+    let written: usize = (cluster.synced(node(N1)).iter())
+        .map(|record| match record {
+            Record::Accept(_, _, value) => value.as_bytes().len(),
+            _ => 0,
+        })
+        .sum();
+    assert!(written <= 300 << 20, "{written} bytes");
+    decides(&mut cluster, "one slot again and again");
 }
 
 /// Undecided values take bounded memory, however many slots they are scattered over; the slot that comes
